@@ -1,0 +1,100 @@
+"""What the drivers of SQLite and Postgres raise, as quantfleet's errors; used by `storage.database` only."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+import sqlalchemy.exc
+
+from storage import errors
+
+
+@contextmanager
+def translated(address: sa.URL) -> Iterator[None]:
+    """Errors of SQLAlchemy's drivers as quantfleet's; a broken constraint or statement stays what it is: a bug."""
+    try:
+        yield
+    except sqlalchemy.exc.DBAPIError as exc:
+        known = driver_error(exc.orig, address)
+        if known is None:
+            raise
+        raise known from exc
+
+
+def driver_error(orig: BaseException | None, url: sa.URL) -> errors.QuantfleetError | None:
+    """The error to raise for a driver's; None when it is none that a person or time can mend."""
+    where = url.render_as_string(hide_password=True)
+    name = getattr(orig, "sqlite_errorname", None)
+    if name is not None:
+        return _sqlite_error(str(name), str(orig), _file(url))
+    if hasattr(orig, "sqlstate"):
+        return _postgres_error(getattr(orig, "sqlstate", None), orig, where)
+    return None
+
+
+def _file(url: sa.URL) -> Path:
+    name = str(url.database)
+    return Path(urllib.parse.unquote(name.removeprefix("file://"))) if name.startswith("file://") else Path(name)
+
+
+def _sqlite_error(name: str, said: str, file: Path) -> errors.QuantfleetError | None:
+    where = f"database {file}"
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return errors.DatabaseBusy(f"{where} is locked by another process for too long; try again when it is done")
+    if name.startswith("SQLITE_CANTOPEN") and file.exists() and not os.access(file.parent, os.W_OK):
+        name = "SQLITE_READONLY"  # the files that writing needs beside the database cannot be made
+    if name.startswith("SQLITE_READONLY"):
+        return errors.DatabaseReadOnly(f"{where} is read-only: no right to write the file or its folder")
+    if name == "SQLITE_FULL":
+        return errors.DatabaseReadOnly(f"{where} cannot grow: the disk is full; nothing was stored half")
+    if name == "SQLITE_NOTADB":
+        return errors.DatabaseError(f"{where} is not a SQLite database")
+    if name.startswith("SQLITE_CORRUPT"):
+        return errors.DatabaseError(f"{where} is damaged ({said})")
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM")):
+        return errors.DatabaseError(f"{where} cannot be opened or read ({said})")
+    return None
+
+
+_POSTGRES: dict[str, tuple[type[errors.QuantfleetError], str]] = {
+    "55P03": (errors.DatabaseBusy, "is locked by another process for too long"),
+    "40001": (errors.DatabaseBusy, "met a conflicting transaction; try again"),
+    "40P01": (errors.DatabaseBusy, "met a deadlock; try again"),
+    "25006": (errors.DatabaseReadOnly, "is read-only"),
+    "42501": (errors.DatabaseReadOnly, "refuses this user the right to do that"),
+    "53100": (errors.DatabaseReadOnly, "cannot grow: its disk is full"),
+    "28P01": (errors.DatabaseError, "refuses the password"),
+    "28000": (errors.DatabaseError, "refuses the user"),
+    "3D000": (errors.DatabaseError, "does not exist on its server"),
+}
+
+
+def _postgres_error(state: str | None, orig: BaseException | None, where: str) -> errors.QuantfleetError | None:
+    if state in _POSTGRES:
+        kind, what = _POSTGRES[state]
+        return kind(f"database {where} {what}")
+    first = next(iter(str(orig).strip().splitlines()), "no reason given")
+    if state is None and type(orig).__name__ == "OperationalError":
+        return _refused(first, where)
+    if state is not None and state.startswith(("08", "57P", "53")):
+        return errors.Unreachable(f"database {where} does not answer: {first}")
+    return None
+
+
+def _refused(said: str, where: str) -> errors.QuantfleetError:
+    # before a session exists the server's answer is only a text
+    for sign, what in (
+        ("password authentication failed", "refuses the password"),
+        ("no password supplied", "wants a password"),
+        ("no pg_hba.conf entry", "refuses this host or user"),
+        ('database "', "does not exist on its server"),
+        ('role "', "does not know the user"),
+    ):
+        if sign in said:
+            return errors.DatabaseError(f"database {where} {what}")
+    return errors.Unreachable(f"database {where} does not answer: {said}")

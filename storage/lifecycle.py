@@ -1,0 +1,315 @@
+"""A job's life, one transaction for each step; the database is the truth, the queue only wakes.
+
+::
+
+    queued ──claim──► running ──finish──► done
+      ▲                 │ fail / lease ran out
+      └──(try again)────┴──► unsupported · failed · dead · cancelled
+
+A claim carries a fencing token that rises with each claim of the job: what comes with an older token, or after
+the job was taken away, changes nothing that counts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from storage import errors, plain, records, rows, statements, tables
+from storage.database import Database
+from storage.submission import StudyText, Submitted, submit
+
+__all__ = ["StudyText", "Submitted", "submit"]
+
+CRASH_CAP = 2
+"""Deaths and lost leases after which a job is `dead`: it likely takes the machine's memory with it."""
+
+BACKOFF_S = (5.0, 30.0)
+"""Seconds before the next try after the first, the second ordinary error; one more and the job is `failed`."""
+
+log = logging.getLogger(__name__)
+job, attempt = tables.job, tables.attempt
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What becomes of a job after an attempt without a measurement."""
+
+    state: str
+    crashes: int
+    errors: int
+    wait_s: float = 0.0  # before the next try
+
+
+def register_host(
+    db: Database, *, name: str, platform: records.Platform, labels: Mapping[str, str] | None = None
+) -> None:
+    """Store what a host is, and that it was seen now."""
+    platform_row = {
+        "key": platform.key,
+        "hardware_key": platform.hardware_key,
+        "environment_key": platform.environment_key,
+    }
+    with db.transaction() as connection:
+        statements.insert_missing(connection, tables.hardware, [rows.hardware(platform)])
+        statements.insert_missing(connection, tables.environment, [rows.environment(platform)])
+        statements.insert_missing(connection, tables.platform, [platform_row])
+        fresh = {"platform_key": platform.key, "labels": dict(labels or {}), "last_seen_at": tables.now()}
+        insert = statements.insert(connection, tables.host).values(name=name, first_seen_at=tables.now(), **fresh)
+        connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=fresh))
+
+
+def claim(db: Database, job_id: str, *, host: str, platform_key: str, lease: float) -> records.Claim | None:
+    """The right to work on a job for `lease` seconds, or None: taken, finished, cancelled, too early, another
+    platform's, or unknown. At most one of any number of callers gets it."""
+    free = sa.and_(job.c.state == "queued", job.c.not_before_at <= tables.now(), ~job.c.cancelling)
+    take = (
+        sa.update(job)
+        .where(job.c.id == job_id, job.c.platform_key == platform_key, free)
+        .values(
+            state="running",
+            token=job.c.token + 1,
+            attempts=job.c.attempts + 1,
+            host=host,
+            claimed_at=tables.now(),
+            lease_until_at=tables.now() + lease,
+            progress=sa.null(),
+        )
+        .returning(job.c.token, job.c.attempts, job.c.case_document, job.c.budget_document)
+    )
+    with db.transaction() as connection:
+        _expire(connection, job.c.id == job_id)
+        row = connection.execute(take).one_or_none()
+        if row is None:
+            return None
+        started = {"host": host, "platform_key": platform_key, "state": "running", "started_at": tables.now()}
+        connection.execute(sa.insert(attempt).values(job_id=job_id, token=row.token, number=row.attempts, **started))
+    return records.Claim(
+        job_id=job_id,
+        token=row.token,
+        attempt=row.attempts,
+        case=records.from_document(records.Case, row.case_document),
+        budget=records.from_document(records.Budget, row.budget_document),
+        platform_key=platform_key,
+    )
+
+
+def renew(db: Database, claim: records.Claim, *, lease: float, progress: Mapping[str, Any] | None = None) -> None:
+    """Extend the lease to `lease` seconds from now, and store progress for whoever watches.
+
+    Raises LeaseLost when somebody else owns the job, JobCancelled when a person took it back.
+    """
+    values: dict[str, Any] = {"lease_until_at": tables.now() + lease}
+    values |= {} if progress is None else {"progress": dict(progress)}
+    held = sa.update(job).where(*_held(claim)).values(values).returning(job.c.cancelling)
+    with db.transaction() as connection:
+        cancelling = connection.execute(held).scalar_one_or_none()
+    if cancelling is None:
+        raise errors.LeaseLost(f"job {claim.job_id}: attempt {claim.attempt} does not own it any more")
+    if cancelling:
+        raise errors.JobCancelled(f"job {claim.job_id} was cancelled")
+
+
+def finish(db: Database, claim: records.Claim, measurement: rows.Measurement, legs: Sequence[records.Leg] = ()) -> bool:
+    """Store a measurement with its raw samples and end the job, all or nothing.
+
+    True when it counts, also when this very attempt's result was stored before (a repeated delivery changes
+    nothing); False when the job was taken away: then it is kept with the attempt as superseded.
+    """
+    done = {"state": "done", "finished_at": tables.now(), "lease_until_at": None, "message": None, "detail": None}
+    fenced = sa.update(job).where(*_held(claim)).values(done).returning(job.c.host)
+    with db.transaction() as connection:
+        host = connection.execute(fenced).scalar_one_or_none()
+        if host is None:
+            return _late(connection, claim, rows.document(measurement))
+        _end_attempt(connection, claim.job_id, claim.token, state="done")
+        _store_result(connection, claim, host, measurement, legs)
+    return True
+
+
+def fail(db: Database, claim: records.Claim, failure: records.Failure, *, final: bool = False) -> str:
+    """End an attempt that gave no measurement; the job's new state, or `superseded` when it was taken away."""
+    held = sa.select(job).where(*_held(claim)).with_for_update()
+    with db.transaction() as connection:
+        row = connection.execute(held).one_or_none()
+        if row is not None:
+            return _settle(connection, row, failure, final=final)
+        _late(connection, claim, None, failure)
+    return "superseded"
+
+
+def release(db: Database, claim: records.Claim) -> str:
+    """Give a job back unfinished, uncounted: the worker stops."""
+    return fail(db, claim, records.Failure(reason="released", message="given back by its worker"))
+
+
+def expire(db: Database) -> list[str]:
+    """Take back the jobs whose leases ran out; each counts as a crash. Their ids."""
+    with db.transaction() as connection:
+        return _expire(connection, sa.true())
+
+
+def adopt(db: Database, host: str) -> list[str]:
+    """Take back the running jobs of this host, uncounted: the caller knows that nobody works on them. Their ids."""
+    orphaned = records.Failure(reason="released", message=f"its worker on {host} is gone")
+    with db.transaction() as connection:
+        return _take_back(connection, job.c.host == host, orphaned)
+
+
+def cancel(db: Database, job_ids: Iterable[str]) -> int:
+    """Take jobs back: waiting ones end at once, running ones at their next heartbeat. How many that concerns."""
+    waiting, running = sa.and_(job.c.state == "queued"), sa.and_(job.c.state == "running", ~job.c.cancelling)
+    ended = {"state": "cancelled", "finished_at": tables.now(), "message": "cancelled before it ran", "detail": None}
+    count = 0
+    with db.transaction() as connection:
+        for ids in statements.chunks(list(job_ids)):
+            count += connection.execute(sa.update(job).where(job.c.id.in_(ids), waiting).values(ended)).rowcount
+            flagged = sa.update(job).where(job.c.id.in_(ids), running).values(cancelling=True)
+            count += connection.execute(flagged).rowcount
+    return count
+
+
+def retry(db: Database, job_ids: Iterable[str]) -> int:
+    """Queue jobs again that ended without a result, with fresh counters; how many those were."""
+    ended = job.c.state.in_(sorted(records.TERMINAL - {"done"}))
+    fresh = {"state": "queued", "crashes": 0, "errors": 0, "cancelling": False, "message": None, "detail": None}
+    times = {"not_before_at": tables.now(), "published_at": None, "finished_at": None, "lease_until_at": None}
+    count = 0
+    with db.transaction() as connection:
+        for ids in statements.chunks(list(job_ids)):
+            count += connection.execute(
+                sa.update(job).where(job.c.id.in_(ids), ended).values({**fresh, **times})
+            ).rowcount
+    return count
+
+
+def due(db: Database, *, older_than: float) -> list[tuple[str, str]]:
+    """(job id, platform key) of the jobs that may run now and have no wake-up in the queue, or one that nobody
+    answered for `older_than` seconds; in planned order."""
+    silent = sa.or_(job.c.published_at.is_(None), job.c.published_at <= tables.now() - older_than)
+    query = (
+        sa.select(job.c.id, job.c.platform_key)
+        .where(job.c.state == "queued", job.c.not_before_at <= tables.now(), silent)
+        .order_by(job.c.created_at, job.c.position, job.c.id)
+    )
+    with db.read() as connection:
+        return [(row.id, row.platform_key) for row in connection.execute(query)]
+
+
+def mark_published(db: Database, job_ids: Iterable[str]) -> None:
+    """Remember that wake-ups for these jobs went into the queue now."""
+    with db.transaction() as connection:
+        for ids in statements.chunks(list(job_ids)):
+            connection.execute(sa.update(job).where(job.c.id.in_(ids)).values(published_at=tables.now()))
+
+
+def outcome(failure: records.Failure, *, crashes: int, errors: int, cancelling: bool, final: bool) -> Outcome:
+    """What a failure makes of a job that already crashed and failed so many times; pure."""
+    crashes += failure.reason in ("crash", "expired")
+    errors += failure.reason == "error"
+    state = "queued"
+    if failure.reason in ("unsupported", "cancelled"):
+        state = failure.reason
+    elif crashes >= CRASH_CAP:
+        state = "dead"
+    elif final or errors > len(BACKOFF_S):
+        state = "failed"
+    elif cancelling:
+        state = "cancelled"
+    wait = BACKOFF_S[errors - 1] if state == "queued" and failure.reason == "error" else 0.0
+    return Outcome(state=state, crashes=crashes, errors=errors, wait_s=wait)
+
+
+def _held(claim: records.Claim) -> tuple[sa.ColumnElement[bool], ...]:
+    return job.c.id == claim.job_id, job.c.token == claim.token, job.c.state == "running"
+
+
+def _settle(connection: sa.Connection, row: sa.Row[Any], failure: records.Failure, *, final: bool = False) -> str:
+    """End the running attempt of a locked job row; the job's new state."""
+    after = outcome(failure, crashes=row.crashes, errors=row.errors, cancelling=row.cancelling, final=final)
+    ended = after.state in records.TERMINAL
+    message = plain.text(failure.message)
+    if after.state == "dead":
+        message = f"died {after.crashes} times, at last: {message}"
+    values: dict[str, Any] = {
+        "state": after.state,
+        "crashes": after.crashes,
+        "errors": after.errors,
+        "message": message,
+        "detail": plain.text(failure.detail),
+        "lease_until_at": None,
+        "published_at": row.published_at if ended else None,
+        "not_before_at": tables.now() + after.wait_s,
+        "finished_at": tables.now() if ended else None,
+    }
+    connection.execute(sa.update(job).where(job.c.id == row.id).values(values))
+    _end_attempt(connection, row.id, row.token, state=failure.reason, failure=failure)
+    return after.state
+
+
+def _take_back(connection: sa.Connection, which: sa.ColumnElement[bool], failure: records.Failure) -> list[str]:
+    query = sa.select(job).where(job.c.state == "running", which).with_for_update(skip_locked=True)
+    found = connection.execute(query).all()
+    for row in found:
+        state = _settle(connection, row, failure)
+        log.warning("job %s taken back from %s (%s): %s", row.id, row.host, failure.message, state)
+    return [row.id for row in found]
+
+
+def _expire(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[str]:
+    gone = records.Failure(
+        reason="expired", message="its lease ran out: the worker died, hung, or could not reach the database"
+    )
+    return _take_back(connection, sa.and_(job.c.lease_until_at <= tables.now(), which), gone)
+
+
+def _end_attempt(
+    connection: sa.Connection,
+    job_id: str,
+    token: int,
+    *,
+    state: str,
+    failure: records.Failure | None = None,
+    document: Mapping[str, Any] | None = None,
+) -> None:
+    values: dict[str, Any] = {"state": state, "ended_at": tables.now()}
+    if failure is not None:
+        values |= {"message": plain.text(failure.message), "detail": plain.text(failure.detail)}
+        values |= {"signal": failure.signal, "resident_peak_bytes": failure.resident_peak_bytes}
+    if document is not None:
+        values["document"] = document
+    connection.execute(sa.update(attempt).where(attempt.c.job_id == job_id, attempt.c.token == token).values(values))
+
+
+def _late(
+    connection: sa.Connection,
+    claim: records.Claim,
+    document: Mapping[str, Any] | None,
+    failure: records.Failure | None = None,
+) -> bool:
+    """Keep what came too late as superseded; True when this attempt's own result counts already."""
+    counted = sa.select(tables.result.c.token).where(tables.result.c.job_id == claim.job_id)
+    if connection.execute(counted).scalar_one_or_none() == claim.token:
+        return True
+    _end_attempt(connection, claim.job_id, claim.token, state="superseded", failure=failure, document=document)
+    return False
+
+
+def _store_result(
+    connection: sa.Connection,
+    claim: records.Claim,
+    host: str,
+    measurement: rows.Measurement,
+    legs: Sequence[records.Leg],
+) -> None:
+    who = {"job_id": claim.job_id, "token": claim.token, "host": host, "platform_key": claim.platform_key}
+    values = rows.result(measurement, claim.case.model)
+    connection.execute(sa.insert(tables.result).values(**who, finished_at=tables.now(), **values))
+    if legs:
+        connection.execute(sa.insert(tables.sample), rows.samples(claim.job_id, legs))
+    if isinstance(measurement, records.AccuracyMeasurement):
+        connection.execute(sa.insert(tables.prediction).values(rows.prediction(claim.job_id, measurement)))

@@ -1,0 +1,330 @@
+"""The vocabulary as frozen records (standard library only).
+
+Records travel as JSON documents: `to_document` and `from_document` are the only way in and out, and
+every document carries `SCHEMA_VERSION`, so that an older worker can tell that it does not understand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+SCHEMA_VERSION = 1
+"""Version of the documents below and of the queue's messages."""
+
+PROTOCOL_VERSION = 1
+"""Version of the way of measuring; part of the job key: numbers taken otherwise are other numbers."""
+
+Kind = Literal["latency", "accuracy"]
+Source = Literal["hub", "local", "random"]
+Side = Literal["baseline", "strategy"]
+JobState = Literal["queued", "running", "done", "unsupported", "failed", "dead", "cancelled"]
+
+TERMINAL: frozenset[str] = frozenset({"done", "unsupported", "failed", "dead", "cancelled"})
+"""Job states in which nothing more happens by itself."""
+
+DATASET_LENGTH = "dataset"
+"""The value of `InputSpec.length` that stands for real rows at their own lengths."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelRef:
+    """What is optimized, and what makes it the same model on another host."""
+
+    name: str  # what the study calls it
+    source: Source
+    location: str  # hub id, absolute folder, or architecture (transformers' model_type)
+    revision: str | None = None  # hub only: branch, tag or commit
+    config: Mapping[str, Any] = field(default_factory=dict)  # random only: overrides of the architecture's config
+    seed: int = 0  # random only: seed of the weights
+    allow_pickle: bool = False  # the study vouches for a pickled checkpoint of its own
+    digest: str | None = None  # content identity, as far as the planner could know it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetRef:
+    """Labelled texts for accuracy and for inputs at real lengths."""
+
+    source: Literal["hub", "local"]
+    location: str  # hub id or absolute path of a parquet, CSV or JSON-lines file
+    config: str | None = None  # hub only: the dataset's configuration, e.g. "plus"
+    split: str | None = None  # hub only
+    revision: str | None = None  # hub only
+    text: str = "text"  # column of the input text
+    label: str = "label"  # column of the label: class index or class name
+    rows: int | None = None  # at most so many rows, the first ones; None: all
+    batch: int = 1  # rows in one call of an accuracy run
+    digest: str | None = None  # content identity, as far as the planner could know it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputSpec:
+    """What one call gets."""
+
+    batch: int  # rows in one call
+    length: int | Literal["dataset"]  # tokens in a row, or real rows at their own lengths
+    padding: str = "longest"  # "longest" (of the batch) or "max:N" tokens
+    calls: int = 16  # distinct calls drawn from the dataset; 1 for a fixed length
+
+    def label(self) -> str:
+        """The input as tables show it, e.g. `b1×l16` or `b8×dataset/max:128`."""
+        tail = "" if self.padding == "longest" else f"/{self.padding}"
+        length = self.length if self.length == DATASET_LENGTH else f"l{self.length}"
+        return f"b{self.batch}×{length}{tail}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """How precise a gain is wanted, and what that may cost. Not part of a job's identity."""
+
+    precision: float = 0.03  # half width of the gain's 95 % interval, relative
+    max_seconds: float = 60.0  # measuring time of one job, preparation and loading apart
+    min_pairs: int = 5  # pairs of fresh processes, at least
+    max_pairs: int = 40  # pairs of fresh processes, at most
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One point of the matrix: kind × model × strategy × threads × input."""
+
+    kind: Kind
+    model: ModelRef
+    strategy: str  # normal form, see storage.strategies
+    baseline: str  # normal form; what gains are taken against on the same host
+    threads: int | None = None  # latency: intra-op threads; accuracy: None
+    input: InputSpec | None = None  # latency only
+    dataset: DatasetRef | None = None  # accuracy, and latency on real lengths
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hardware:
+    """What a machine is; two machines of one key are comparable."""
+
+    cpu: str  # model name as the CPU tells it
+    vendor: str
+    family: int | None
+    model: int | None
+    stepping: int | None
+    architecture: str  # x86_64, aarch64, …
+    isa: tuple[str, ...]  # instruction sets that matter for inference, sorted, caps applied
+    caps: tuple[str, ...] = ()  # environment settings that hide instruction sets, "NAME=value"
+    physical_cores: int
+    logical_cores: int
+    sockets: int = 1
+    numa_nodes: int = 1
+    cache_bytes: Mapping[str, int] = field(default_factory=dict)  # "l1d", "l2", "l3": total bytes
+    memory_gib: int  # total memory, rounded to whole GiB
+    quota_cores: float | None = None  # cgroup CPU quota in cores, None without one
+    virtualization: str | None = None  # "kvm", "docker", … or None on bare metal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Environment:
+    """The software that a host runs, as far as it can move a number."""
+
+    python: str
+    packages: Mapping[str, str]  # package → version; a missing package is absent
+    kernel: str
+    openmp: str | None = None  # a preloaded OpenMP runtime, None for the one torch carries
+    allocator: str | None = None  # a preloaded allocator, None for the C library's
+    settings: Mapping[str, str] = field(default_factory=dict)  # OMP_*, KMP_*, MALLOC_*, … that are set
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Platform:
+    """Hardware × environment: what a job is for."""
+
+    key: str
+    hardware_key: str
+    environment_key: str
+    hardware: Hardware
+    environment: Environment
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """A prepared model on disk and what it took to make it."""
+
+    key: str
+    size_bytes: int  # weights and graph, without the tokenizer
+    prepare_s: float  # when it was made, which a cached artifact remembers
+    cached: bool  # True when this job found it ready
+    facts: Mapping[str, Any] = field(default_factory=dict)  # quantized layers, opset, engine, …
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """An estimate with its confidence interval; `low` and `high` None where the sample supports none."""
+
+    value: float
+    low: float | None
+    high: float | None
+    level: float = 0.95
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Percentile:
+    """One latency percentile in seconds, or why it is withheld."""
+
+    q: float  # 0.5, 0.9, …
+    value_s: float | None
+    low_s: float | None = None
+    high_s: float | None = None
+    withheld: str | None = None  # the reason, e.g. "41 samples, 64 needed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leg:
+    """The raw samples of one side in one round, with what disturbed it."""
+
+    pair: int  # which pair of fresh processes, from 0
+    round: int  # which round of that pair, from 0
+    position: int  # order within the round, from 0 (A B B A)
+    side: Side
+    samples_ns: tuple[int, ...]  # one number per call, in the order of the calls
+    items: int  # distinct calls that the samples cycle through
+    started_at: float  # epoch seconds
+    cpu_ns: int  # CPU time of the child during the leg
+    run_delay_ns: int  # time its threads waited for a CPU
+    foreign_share: float  # CPU time of everything else ÷ (wall × cores)
+    steal_share: float  # time the hypervisor gave to others ÷ (wall × cores)
+    threads_burning: int  # threads that used CPU during the leg
+    disturbed: tuple[str, ...] = ()  # reasons; empty for a good leg
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SideFacts:
+    """What is known of one side apart from its times."""
+
+    strategy: str
+    artifact: Artifact
+    load_s: float  # reading and building, median over the pairs
+    first_answer_s: float  # first call, median over the pairs
+    resident_before_bytes: int  # resident memory before load, median
+    resident_loaded_bytes: int  # after load, median
+    resident_peak_bytes: int  # highest, maximum over the pairs
+    threads_set: int  # the runtime's own setting
+    threads_observed: int  # threads that really burnt CPU, median over the legs
+    percentiles: tuple[Percentile, ...]
+    throughput_per_s: float  # rows per second of one caller: batch ÷ mean latency
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatencyMeasurement:
+    """The result of a `latency` job."""
+
+    gain: Interval  # baseline time ÷ strategy time
+    baseline: SideFacts
+    strategy: SideFacts
+    pairs: int
+    rounds: int  # over all pairs
+    variance_between: float  # of log gains, between pairs
+    variance_within: float  # of log gains, between rounds of a pair
+    stopped: str  # "precision", "max_seconds" or "max_pairs"
+    measured_s: float  # time in legs and warm-up
+    overhead: Mapping[str, float]  # seconds by phase: prepare, inputs, start, load, warm-up, legs, wait, …
+    flags: tuple[str, ...] = ()  # "disturbed", "threads", "wide", …
+    input_digest: str | None = None  # of the token ids
+    notes: tuple[str, ...] = ()  # sentences for people
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccuracyMeasurement:
+    """The result of an `accuracy` job."""
+
+    strategy: SideFacts
+    rows: int
+    correct: int
+    predictions: tuple[int, ...]  # class index, row by row
+    labels: tuple[int, ...]  # the right ones, row by row
+    dataset_digest: str  # of the texts and labels that were used
+    evaluated_s: float
+    overhead: Mapping[str, float]
+    flags: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Why an attempt gave no measurement."""
+
+    reason: Literal["unsupported", "error", "crash", "expired", "released", "cancelled", "superseded"]
+    message: str
+    detail: str = ""  # traceback or last stderr lines
+    signal: int | None = None
+    resident_peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedJob:
+    """One case on one platform, ready to be stored."""
+
+    key: str
+    case: Case
+    platform_key: str
+    replica: int
+    budget: Budget
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """The right to work on a job, until the lease runs out."""
+
+    job_id: str
+    token: int  # fencing token: rises with every claim of the job
+    attempt: int  # number of this try, from 1
+    case: Case
+    budget: Budget
+    platform_key: str
+
+
+T = TypeVar("T")
+
+
+def to_document(record: Any) -> dict[str, Any]:
+    """A frozen record as plain JSON types, with the schema version."""
+    document: dict[str, Any] = _plain(record)
+    return {"schema": SCHEMA_VERSION, **document}
+
+
+def from_document(cls: type[T], document: Mapping[str, Any]) -> T:
+    """The record that `to_document` wrote.
+
+    Raises ValueError for a document of a newer schema, TypeError or KeyError for a damaged one.
+    """
+    if document.get("schema", SCHEMA_VERSION) > SCHEMA_VERSION:
+        raise ValueError(f"document of schema {document['schema']}, this program knows up to {SCHEMA_VERSION}")
+    built: T = _build(cls, {k: v for k, v in document.items() if k != "schema"})
+    return built
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _build(hint: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        records = [a for a in typing.get_args(hint) if dataclasses.is_dataclass(a)]
+        choices = records or [a for a in typing.get_args(hint) if typing.get_origin(a) is tuple]
+        return _build(choices[0], value) if choices else value
+    if origin is tuple:
+        return tuple(_build(typing.get_args(hint)[0], item) for item in value)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        known = {f.name for f in dataclasses.fields(hint)}
+        return hint(**{k: _build(hints[k], v) for k, v in value.items() if k in known})
+    return value

@@ -1,0 +1,78 @@
+"""Where things are: addresses, folders, names; from the environment or a settings file.
+
+Every setting is read from `QUANTFLEET_<NAME>`, or from `quantfleet.toml` in the working folder (or the file
+that `QUANTFLEET_SETTINGS` names). Passwords inside addresses never leave this module in readable form.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pydantic_settings
+import sqlalchemy.engine
+
+from storage import errors
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "quantfleet"
+
+
+class Settings(pydantic_settings.BaseSettings):
+    """The settings of one process; frozen, and passed to whoever needs it."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="QUANTFLEET_", frozen=True, extra="forbid")
+
+    database: str = "sqlite:///quantfleet.db"  # SQLAlchemy address
+    broker: str = ""  # Celery address; empty: the embedded file queue beside the database
+    cache: Path = pydantic.Field(default_factory=_cache_folder)  # prepared models, inputs
+    lock: Path = Path(tempfile.gettempdir()) / "quantfleet-measuring.lock"  # one measured job at a time on a host
+    host: str = pydantic.Field(default_factory=socket.gethostname)  # this machine's name in the database
+    folders: tuple[Path, ...] = ()  # where local models and datasets may lie; empty: anywhere
+    memory_gib: float | None = pydantic.Field(default=None, gt=0)  # a measured process's bound; None: 90 % of all
+    lease: float = pydantic.Field(default=60.0, gt=0)  # seconds that a claim lives without a heartbeat
+    heartbeat: float = pydantic.Field(default=10.0, gt=0)  # seconds between heartbeats
+    reconcile: float = pydantic.Field(default=15.0, gt=0)  # seconds between looks for lost messages
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[pydantic_settings.BaseSettings],
+        init_settings: pydantic_settings.PydanticBaseSettingsSource,
+        env_settings: pydantic_settings.PydanticBaseSettingsSource,
+        dotenv_settings: pydantic_settings.PydanticBaseSettingsSource,
+        file_secret_settings: pydantic_settings.PydanticBaseSettingsSource,
+    ) -> tuple[pydantic_settings.PydanticBaseSettingsSource, ...]:
+        """Arguments before the environment before the settings file."""
+        file = Path(os.environ.get("QUANTFLEET_SETTINGS", "quantfleet.toml"))
+        toml = pydantic_settings.TomlConfigSettingsSource(settings_cls, toml_file=file)
+        return init_settings, env_settings, toml
+
+    def redacted_database(self) -> str:
+        """The database's address as it may be shown."""
+        return redact(self.database)
+
+
+def load(**given: Any) -> Settings:
+    """Settings from arguments (None means: not given), environment and file; SettingsError names the field."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except pydantic.ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        near = errors.nearest(name, Settings.model_fields) if first["type"] == "extra_forbidden" else ""
+        raise errors.SettingsError(f"setting {name!r}: {first['msg']}{near}") from None
+
+
+def redact(address: str) -> str:
+    """An address without its password."""
+    try:
+        return sqlalchemy.engine.make_url(address).render_as_string(hide_password=True)
+    except Exception:  # an address that cannot be parsed may hold a secret anywhere
+        return "an address that cannot be read"

@@ -1,0 +1,89 @@
+"""A study and its planned jobs into the database; public through `storage.lifecycle`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from storage import keys, records, rows, statements, tables
+from storage.database import Database
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyText:
+    """A study as its author wrote it."""
+
+    name: str
+    text: str  # the file's content
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submitted:
+    """What a submission added."""
+
+    study_id: str
+    new: tuple[str, ...]  # ids of the jobs that were not there before, in planned order
+    existing: int  # jobs that were there already, done or not
+
+
+def submit(db: Database, *, study: StudyText, jobs: Sequence[records.PlannedJob]) -> Submitted:
+    """Store a study and those of its jobs that do not exist yet; nothing is published.
+
+    Jobs are known by their keys: what another study planned already is shared, in whatever state it is. A job that
+    still waits takes the newest budget: who asks again with more time or other precision means that.
+    """
+    planned = rows.unique_jobs(jobs)
+    with db.transaction() as connection:
+        study_id = _store_study(connection, study)
+        statements.insert_missing(connection, tables.model, _models(planned))
+        new = _insert_jobs(connection, planned)
+        if len(new) < len(planned):
+            _take_budgets(connection, planned)
+        _link(connection, study_id, [each.key for each in planned])
+    return Submitted(study_id=study_id, new=tuple(new), existing=len(planned) - len(new))
+
+
+def _store_study(connection: sa.Connection, study: StudyText) -> str:
+    digest = keys.digest(study.text)
+    again = {"submitted_at": tables.now()}
+    insert = statements.insert(connection, tables.study).values(
+        id=uuid.uuid4().hex, name=study.name, digest=digest, text=study.text, **again
+    )
+    upsert = insert.on_conflict_do_update(index_elements=["name", "digest"], set_=again)
+    return str(connection.execute(upsert.returning(tables.study.c.id)).scalar_one())
+
+
+def _models(planned: Iterable[records.PlannedJob]) -> list[rows.Row]:
+    found = (rows.model(each.case.model) for each in planned)
+    return list({row["key"]: row for row in found}.values())
+
+
+def _insert_jobs(connection: sa.Connection, planned: Sequence[records.PlannedJob]) -> list[str]:
+    found = [rows.job(uuid.uuid4().hex, each, position) for position, each in enumerate(planned)]
+    times = {"created_at": tables.now(), "not_before_at": tables.now()}
+    insert = statements.insert(connection, tables.job).values(times).on_conflict_do_nothing(index_elements=["key"])
+    new: set[str] = set()
+    for chunk in statements.chunks(found):
+        new.update(connection.execute(insert.returning(tables.job.c.id), chunk).scalars())
+    return [row["id"] for row in found if row["id"] in new]
+
+
+def _take_budgets(connection: sa.Connection, planned: Sequence[records.PlannedJob]) -> None:
+    job = tables.job
+    budgets: dict[records.Budget, list[str]] = {}
+    for each in planned:
+        budgets.setdefault(each.budget, []).append(each.key)
+    for budget, found in budgets.items():
+        for chunk in statements.chunks(found):
+            waiting = sa.update(job).where(job.c.key.in_(chunk), job.c.state == "queued")
+            connection.execute(waiting.values(budget_document=records.to_document(budget)))
+
+
+def _link(connection: sa.Connection, study_id: str, job_keys: Sequence[str]) -> None:
+    for chunk in statements.chunks(job_keys):
+        ids = sa.select(sa.literal(study_id), tables.job.c.id).where(tables.job.c.key.in_(chunk))
+        insert = statements.insert(connection, tables.study_job).from_select(["study_id", "job_id"], ids)
+        connection.execute(insert.on_conflict_do_nothing())

@@ -1,0 +1,185 @@
+"""What the database is asked for, as frozen views; filled by `storage.queries`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from storage import records
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobView:
+    """A job and how far it is."""
+
+    id: str
+    key: str
+    studies: tuple[str, ...]  # names, sorted
+    kind: str
+    model: str
+    strategy: str
+    baseline: str
+    threads: int | None
+    input: str | None  # the input's label
+    replica: int
+    platform_key: str
+    state: str  # records.JobState
+    attempts: int
+    crashes: int
+    errors: int
+    cancelling: bool  # cancelled by a person, its worker has not seen it yet
+    message: str | None  # of the last failure
+    detail: str | None
+    host: str | None  # of the newest claim
+    progress: Mapping[str, Any] | None
+    created_at: float
+    published_at: float | None
+    not_before_at: float
+    claimed_at: float | None
+    lease_until_at: float | None
+    finished_at: float | None
+
+    @property
+    def wall_s(self) -> float | None:
+        """Seconds from the last claim to the end, None before the end or without a claim."""
+        if self.claimed_at is None or self.finished_at is None:
+            return None
+        return max(0.0, self.finished_at - self.claimed_at)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptView:
+    """One try at a job."""
+
+    number: int
+    token: int
+    host: str
+    state: str  # running, done, or a records.Failure's reason
+    started_at: float
+    ended_at: float | None
+    message: str | None
+    detail: str | None
+    signal: int | None
+    resident_peak_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResultView:
+    """A job that has come to its end: its numbers, or in `message` why there are none.
+
+    A number is None where the kind of job has none or the sample supports none. `baseline_*` is the same
+    number of the baseline on the same host.
+    """
+
+    job_id: str
+    kind: str
+    state: str
+    model: str
+    model_digest: str | None
+    strategy: str
+    baseline: str
+    threads: int | None
+    batch: int | None
+    length: int | str | None  # tokens, or "dataset"
+    padding: str | None
+    input: str | None  # the input's label
+    replica: int
+    host: str | None
+    cpu: str | None
+    hardware_key: str | None
+    environment_key: str | None
+    platform_key: str
+    finished_at: float | None
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+    latency_p50_s: float | None = None
+    latency_p90_s: float | None = None
+    latency_p95_s: float | None = None
+    latency_p99_s: float | None = None
+    throughput_per_s: float | None = None
+    artifact_bytes: int | None = None
+    resident_before_bytes: int | None = None
+    resident_loaded_bytes: int | None = None
+    resident_peak_bytes: int | None = None
+    prepare_s: float | None = None
+    load_s: float | None = None
+    first_answer_s: float | None = None
+    threads_set: int | None = None
+    threads_observed: int | None = None
+    baseline_latency_p50_s: float | None = None
+    baseline_latency_p90_s: float | None = None
+    baseline_latency_p95_s: float | None = None
+    baseline_latency_p99_s: float | None = None
+    baseline_throughput_per_s: float | None = None
+    baseline_artifact_bytes: int | None = None
+    baseline_resident_before_bytes: int | None = None
+    baseline_resident_loaded_bytes: int | None = None
+    baseline_resident_peak_bytes: int | None = None
+    baseline_prepare_s: float | None = None
+    baseline_load_s: float | None = None
+    baseline_first_answer_s: float | None = None
+    baseline_threads_set: int | None = None
+    baseline_threads_observed: int | None = None
+    pairs: int | None = None
+    rounds: int | None = None
+    variance_between: float | None = None
+    variance_within: float | None = None
+    stopped: str | None = None
+    measured_s: float | None = None
+    accuracy: float | None = None
+    correct: int | None = None
+    rows: int | None = None
+    dataset_digest: str | None = None
+    input_digest: str | None = None
+    flags: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    message: str | None = None  # why there is no number
+    document: Mapping[str, Any]  # the whole measurement without predictions; empty without a result
+
+    def measurement(self) -> records.LatencyMeasurement | None:
+        """The whole record of a latency job; None for other kinds and without a result."""
+        if self.kind != "latency" or not self.document:
+            return None
+        return records.from_document(records.LatencyMeasurement, self.document)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predictions:
+    """An accuracy job's answers, row by row."""
+
+    predictions: tuple[int, ...]  # class indices
+    labels: tuple[int, ...]  # the right ones
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyView:
+    """A submitted study and how far its jobs are."""
+
+    id: str
+    name: str
+    text: str
+    submitted_at: float
+    states: Mapping[str, int]  # job state → count
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs it has."""
+        return sum(self.states.values())
+
+    @property
+    def finished(self) -> int:
+        """How many of them have come to their end."""
+        return sum(count for state, count in self.states.items() if state in records.TERMINAL)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostView:
+    """A machine that workers ran on."""
+
+    name: str
+    platform: records.Platform
+    labels: Mapping[str, str]
+    first_seen_at: float
+    last_seen_at: float
