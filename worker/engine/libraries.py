@@ -1,0 +1,90 @@
+"""Bringing the heavy libraries in: quietly, without threads, and only those that a runtime family needs."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import os
+import warnings
+from collections.abc import Sequence
+
+ENVIRONMENT = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_SAFETENSORS_CONVERSION": "1",  # transformers would ask the hub to convert a pickled checkpoint
+    "TOKENIZERS_PARALLELISM": "false",  # threads in a process that is measured or forked
+    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime's import would start a thread that reports home
+    "TRANSFORMERS_VERBOSITY": "error",
+    "KINETO_LOG_LEVEL": "99",  # torch's profiler, which prints when it starts and stops
+}
+"""What must be set before the libraries are imported; a value that is set already stays."""
+
+MODELING = (
+    "bert",
+    "distilbert",
+    "roberta",
+    "xlm_roberta",
+    "electra",
+    "albert",
+    "mpnet",
+    "deberta_v2",
+    "camembert",
+    "modernbert",
+)
+"""Architectures whose code a nursery imports ahead; once the first is in, the others cost milliseconds."""
+
+
+def settle() -> None:
+    """Set the environment that silences the libraries and keeps them from starting threads."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # deprecations of library calls that we know of; a person cannot act on them, and stderr is evidence
+    for module in ("torch", "transformers", "datasets", "onnxscript", "onnx", "copyreg"):
+        warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
+    warnings.filterwarnings("ignore", message="torch.quantize_per_tensor, torch.quantize_per_channel")
+
+
+def silence_transformers() -> None:
+    """Import transformers with its log and progress bars off."""
+    settle()
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def preload(family: str) -> None:
+    """Import everything heavy that a runtime family uses; starts no thread, so that a fork is safe afterwards."""
+    settle()
+    _PRELOADS[family]()
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Installed versions by distribution, nothing imported; a missing one is absent."""
+    found: dict[str, str] = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def _preload_torch() -> None:
+    silence_transformers()
+    import safetensors.torch  # noqa: F401
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer  # noqa: F401
+
+    for name in MODELING:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f"transformers.models.{name}.modeling_{name}")
+    from worker.engine.strategies import torch_dynamic, torch_float  # noqa: F401
+
+
+def _preload_onnxruntime() -> None:
+    import numpy as np  # noqa: F401
+    import onnxruntime  # noqa: F401
+
+    from worker.engine.strategies import onnx  # noqa: F401
+
+
+_PRELOADS = {"torch": _preload_torch, "onnxruntime": _preload_onnxruntime}

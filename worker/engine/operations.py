@@ -1,0 +1,103 @@
+"""What a measured process can be asked to do with models; the only door from the rest of the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from storage import keys, records, strategies
+from worker.artifacts import ArtifactStore
+from worker.engine import libraries, models, sessions
+from worker.engine.strategies import base
+
+ARTIFACTS = "artifacts"
+"""Folder of prepared models inside the cache."""
+
+
+def preload(family: str) -> None:
+    """Import everything heavy that a runtime family ("torch", "onnxruntime") uses, without starting a thread."""
+    libraries.preload(family)
+
+
+def prepare(model: records.ModelRef, strategy: strategies.Strategy, cache: Path) -> tuple[Path, records.Artifact]:
+    """The folder and the record of a model's artifact for a strategy, made where it does not exist yet.
+
+    Raises ModelError, Unsupported, and SettingsError for a cache that cannot be written.
+    """
+    libraries.settle()
+    return _prepare(model, models.identify(model), strategy, ArtifactStore(cache / ARTIFACTS))
+
+
+def prepare_inputs(
+    model: records.ModelRef, dataset: records.DatasetRef | None, spec: records.InputSpec, cache: Path
+) -> tuple[Path, str]:
+    """A file of token ids, call by call (see `load_calls`), and the digest of its content.
+
+    Raises Unsupported for lengths that the model cannot take, DatasetError, ModelError.
+    """
+    from worker.engine import texts
+
+    return texts.prepare_inputs(model, dataset, spec, cache)
+
+
+def prepare_rows(model: records.ModelRef, dataset: records.DatasetRef, cache: Path) -> tuple[Path, str]:
+    """A file of tokenized rows with label indices for `predict`, and the digest of its content.
+
+    Raises DatasetError (missing, empty, a column, labels that are not the model's), ModelError, Unsupported.
+    """
+    from worker.engine import texts
+
+    return texts.prepare_rows(model, dataset, cache)
+
+
+def load_calls(path: Path) -> list[dict[str, npt.NDArray[np.int64]]]:
+    """The calls that `prepare_inputs` wrote: arrays [batch, length] by input name."""
+    from worker.engine import inputs
+
+    return inputs.load_calls(path)
+
+
+def open_session(artifact: Path, strategy: strategies.Strategy, threads: int) -> sessions.Session:
+    """Load an artifact's folder for a number of intra-op threads; Unsupported where the host cannot."""
+    libraries.settle()
+    return base.load(strategy).open(artifact, strategy, threads)
+
+
+def predict(
+    session: sessions.Session, rows: Path, batch: int, tell: Callable[[int, int], None]
+) -> tuple[list[int], list[int]]:
+    """Predicted class indices and the right ones, row by row; `tell(done, total)` reports progress."""
+    from worker.engine import accuracy
+
+    return accuracy.predict(session, rows, batch, tell)
+
+
+def inspect(model: records.ModelRef) -> dict[str, Any]:
+    """What a model is made of, as plain JSON data."""
+    from worker.engine import inspect as inspection
+
+    return inspection.inspect(model)
+
+
+def _prepare(
+    model: records.ModelRef, digest: str, strategy: strategies.Strategy, store: ArtifactStore
+) -> tuple[Path, records.Artifact]:
+    implementation = base.load(strategy)
+    below = implementation.builds_on(strategy)
+    folder, inherited = None, 0.0
+    if below is not None:
+        folder, artifact = _prepare(model, digest, below, store)
+        inherited = artifact.prepare_s
+    source = base.Source(model=model, base=folder)
+    recipe = dict(implementation.recipe(strategy))
+    key = keys.artifact_key(digest, recipe, libraries.versions(strategies.describe(strategy.name).packages))
+
+    def build(target: Path) -> Mapping[str, Any]:
+        return implementation.prepare(source, strategy, target)
+
+    made = store.make(key, recipe, build, inherited_s=inherited)
+    return store.folder(key), made

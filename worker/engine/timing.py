@@ -1,0 +1,94 @@
+"""The timed loop, and the warm-up before it."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+Call = Callable[[], object]
+
+WINDOW_NS = 60_000_000
+"""A warm-up window lasts at least this long: shorter ones are dominated by single hiccups."""
+
+STABLE = 0.03
+"""Two windows whose medians differ by less than this count as alike."""
+
+CAP_NS = 3_000_000_000
+"""Warm-up ends here at the latest; what is not stable by then shows as variance, not as bias."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WarmUp:
+    """How a warm-up went."""
+
+    calls: int
+    seconds: float
+    stable: bool
+    pass_ns: int  # time of one pass over all distinct calls, from the last window
+
+
+def warm_up(calls: Sequence[Call]) -> WarmUp:
+    """Run passes over `calls` until three windows in a row have medians within `STABLE`, or `CAP_NS` is over."""
+    began = time.perf_counter_ns()
+    medians: list[float] = []
+    done = 0
+    while True:
+        passes = _window(calls)
+        done += len(passes) * len(calls)
+        medians.append(statistics.median(passes))
+        stable = len(medians) >= 3 and all(_alike(m, medians[-1]) for m in medians[-3:-1])
+        spent = time.perf_counter_ns() - began
+        if stable or spent > CAP_NS:
+            return WarmUp(calls=done, seconds=spent / 1e9, stable=stable, pass_ns=round(medians[-1]))
+
+
+def run_leg(calls: Sequence[Call], passes: int, rewarm_ns: int) -> list[int]:
+    """Nanoseconds of each call of `passes` passes, in order; a few calls before them are not counted.
+
+    While its partner ran, this process slept: its first calls find cold caches and a sleeping core. Such calls
+    are made for `rewarm_ns` (at least one, at most one pass) and thrown away. The garbage collector rests.
+    """
+    clock = time.perf_counter_ns
+    samples: list[int] = []
+    keep = samples.append
+    gc.disable()
+    try:
+        _rewarm(calls, rewarm_ns)
+        for _ in range(passes):
+            for call in calls:
+                start = clock()
+                call()
+                keep(clock() - start)
+    finally:
+        gc.enable()
+    return samples
+
+
+def _rewarm(calls: Sequence[Call], rewarm_ns: int) -> None:
+    began = time.perf_counter_ns()
+    most = max(len(calls), 3)
+    for index in range(most):
+        calls[index % len(calls)]()
+        if time.perf_counter_ns() - began > rewarm_ns:
+            return
+
+
+def _window(calls: Sequence[Call]) -> list[int]:
+    """Times of whole passes until `WINDOW_NS` are over, at least one."""
+    began = time.perf_counter_ns()
+    passes: list[int] = []
+    while True:
+        start = time.perf_counter_ns()
+        for call in calls:
+            call()
+        end = time.perf_counter_ns()
+        passes.append(end - start)
+        if end - began > WINDOW_NS:
+            return passes
+
+
+def _alike(a: float, b: float) -> bool:
+    return abs(a - b) < STABLE * b

@@ -1,0 +1,250 @@
+"""The supervisor's side of measured processes: start a nursery, have children forked, talk to them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from storage import errors
+from worker import channel, child
+
+Tick = Callable[[], None]
+"""Called about every second while the supervisor waits; raises to give up (lease lost, cancelled, stopped)."""
+
+TICK_S = 1.0
+STDERR_LINES = 12
+_FAREWELL_S = 3.0
+_READY_S = 300.0
+
+
+def _nothing() -> None:
+    pass
+
+
+class Child:
+    """One measured process: asks go out, answers come back; its death is an exception with what was seen."""
+
+    def __init__(self, pid: int, connection: channel.Channel, stderr: IO[bytes], nursery: Nursery) -> None:
+        self.pid = pid
+        self._channel = connection
+        self._stderr = stderr
+        self._nursery = nursery
+
+    def ask(
+        self,
+        op: str,
+        request: Mapping[str, Any] | None = None,
+        *,
+        tick: Tick = _nothing,
+        tell: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """The result of one operation.
+
+        Raises ChildDied when the process ends before it answers (or runs out of memory), Unsupported or a
+        UserError that the operation raised, ChildFailed for any other error in it.
+        """
+        try:
+            self._channel.send({"op": op, **(request or {})})
+            while True:
+                message = self._channel.receive(timeout=TICK_S)
+                tick()
+                if message is None:
+                    continue
+                if message["event"] == "progress":
+                    if tell is not None:
+                        tell(message)
+                    continue
+                return self._result(message)
+        except channel.Closed:
+            raise self._died(op) from None
+
+    def close(self) -> None:
+        """Ask the process to end, and make sure that it does."""
+        with contextlib.suppress(channel.Closed):
+            self._channel.send({"op": "exit"})
+        self._channel.close()
+        if self._nursery.ending(self.pid, _FAREWELL_S) is None:
+            self.kill()
+        self._stderr.close()
+
+    def kill(self) -> None:
+        """End the process now."""
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self._nursery.ending(self.pid, _FAREWELL_S)
+
+    def stderr_tail(self) -> str:
+        """The last lines that the process wrote to its standard error."""
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").splitlines()
+        return "\n".join(lines[-STDERR_LINES:])
+
+    def _result(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        if message["event"] == "done":
+            result: dict[str, Any] = message["result"]
+            return result
+        name, text, trace = message["class"], message["message"], message.get("trace", "")
+        if name == "MemoryError":
+            raise errors.ChildDied(f"not enough memory: {text}", stderr=trace)
+        known = getattr(errors, name, None)
+        if isinstance(known, type) and issubclass(known, (errors.UserError, errors.Unsupported)):
+            raise known(text)
+        raise errors.ChildFailed(text, trace=trace)
+
+    def _died(self, op: str) -> errors.ChildDied:
+        ended = self._nursery.ending(self.pid, _FAREWELL_S) or {}
+        code = ended.get("code")
+        number = -code if isinstance(code, int) and code < 0 else None
+        how = f"by signal {signal.Signals(number).name}" if number else f"with exit code {code}"
+        hint = ", as the kernel does when memory runs out" if number == signal.SIGKILL else ""
+        return errors.ChildDied(
+            f"the measured process ended {how} during {op!r}{hint}",
+            signal=number,
+            stderr=self.stderr_tail(),
+            resident_peak_bytes=ended.get("peak_bytes"),
+        )
+
+
+class Nursery:
+    """A process that has imported one runtime family and forks measured processes from that state."""
+
+    def __init__(self, family: str, environ: Mapping[str, str], log: Path | None = None) -> None:
+        self.family = family
+        self._log = log
+        self._environ = dict(environ)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: channel.Channel | None = None
+        self._ended: dict[int, dict[str, Any]] = {}
+        self.start_s = 0.0  # what starting and importing took the last time
+
+    def fork(self, *, lock: int, memory_bytes: int | None = None, tick: Tick = _nothing) -> Child:
+        """A fresh measured process; `lock` is the measuring lock's descriptor, which it keeps open."""
+        control = self._alive(tick)
+        ours, theirs = channel.pair()
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - the child's, closed with it
+        with theirs:
+            try:
+                control.send({"memory_bytes": memory_bytes}, [theirs.fileno(), stderr.fileno(), lock])
+                pid = int(self._await("born", tick)["pid"])
+            except channel.Closed:
+                self.stop()
+                raise errors.ChildDied(f"the {self.family} nursery ended while it forked") from None
+        return Child(pid, ours, stderr, self)
+
+    def ending(self, pid: int, within_s: float) -> dict[str, Any] | None:
+        """How a child ended, waiting for the news at most `within_s` seconds; None when none came."""
+        deadline = time.monotonic() + within_s
+        while pid not in self._ended and self._control is not None and time.monotonic() < deadline:
+            try:
+                message = self._control.receive(timeout=max(0.0, deadline - time.monotonic()))
+            except channel.Closed:
+                return None
+            if message is not None and message["event"] == "ended":
+                self._ended[message["pid"]] = message
+        return self._ended.pop(pid, None)
+
+    def stop(self) -> None:
+        """End the nursery and every process that it forked."""
+        process, self._process = self._process, None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def _alive(self, tick: Tick) -> channel.Channel:
+        if self._process is not None and self._process.poll() is not None:
+            self.stop()
+        if self._control is None:
+            self._start(tick)
+        assert self._control is not None  # noqa: S101 - _start sets it or raises
+        return self._control
+
+    def _start(self, tick: Tick) -> None:
+        began = time.monotonic()
+        ours, theirs = channel.pair()
+        sink: Any = self._log.open("ab") if self._log else subprocess.DEVNULL
+        with theirs:
+            os.set_inheritable(theirs.fileno(), True)
+            self._process = _spawn(self.family, self._environ, theirs.fileno(), sink)
+        if self._log:
+            sink.close()
+        self._control = ours
+        self._ended = {}
+        try:
+            ready = self._await("ready", tick)
+        except channel.Closed:
+            code = self._process.wait()
+            self.stop()
+            raise errors.ChildFailed(
+                f"the {self.family} nursery did not start (exit code {code})", trace=self._log_tail()
+            ) from None
+        self.start_s = time.monotonic() - began
+        if ready["threads"] != 1:
+            self.stop()
+            raise errors.ChildFailed(f"importing {self.family} started {ready['threads'] - 1} threads: cannot fork")
+
+    def _await(self, event: str, tick: Tick) -> dict[str, Any]:
+        deadline = time.monotonic() + _READY_S
+        while time.monotonic() < deadline:
+            assert self._control is not None  # noqa: S101
+            message = self._control.receive(timeout=TICK_S)
+            tick()
+            if message is None:
+                continue
+            if message["event"] == event:
+                return message
+            if message["event"] == "ended":
+                self._ended[message["pid"]] = message
+        raise channel.Closed
+
+    def _log_tail(self) -> str:
+        if self._log is None or not self._log.exists():
+            return ""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-STDERR_LINES:])
+
+
+def environment(outer: Mapping[str, str]) -> dict[str, str]:
+    """What a measured process may see of its surroundings: no addresses, no secrets; no thread pool at import."""
+    hidden = ("QUANTFLEET_", "CELERY", "PGPASS", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_")
+    kept = {name: value for name, value in outer.items() if not name.upper().startswith(hidden)}
+    kept = {n: v for n, v in kept.items() if not any(s in n.upper() for s in ("PASSWORD", "SECRET", "TOKEN"))}
+    return {
+        **kept,
+        "OPENBLAS_NUM_THREADS": "1",  # NumPy's own pool starts at import, and this process must stay forkable
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "PYTHONWARNINGS": "ignore",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _spawn(family: str, environ: Mapping[str, str], control: int, sink: Any) -> subprocess.Popen[bytes]:
+    """Start a nursery in a process group of its own, its control channel as descriptor `child.CONTROL`."""
+    code = (
+        f"import os, sys; os.dup2({control}, {child.CONTROL}); "
+        f"{'' if control == child.CONTROL else f'os.close({control}); '}"
+        f"from worker import child; child.nursery({family!r})"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=dict(environ),
+        pass_fds=[control],
+        stdin=subprocess.DEVNULL,
+        stdout=sink,
+        stderr=sink,
+        start_new_session=True,
+    )

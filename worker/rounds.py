@@ -1,0 +1,172 @@
+"""One pair of fresh processes, measured in turn: A B B A, then B A A B, and so on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storage import records
+from storage.statistics import PairedRound, leg_time_ns
+from worker import cores, nursery, prepare, quiet, station
+from worker.nursery import Tick
+from worker.phases import Phases
+
+LEG_NS = 100_000_000
+"""A leg lasts at least this long, so that it averages over scheduling and timer interrupts."""
+
+REWARM_NS = 10_000_000
+"""Time after a leg's start that is not counted: the caches were the partner's."""
+
+CALLS: tuple[tuple[int, int], ...] = ((60_000_000, 7), (250_000_000, 4))
+"""Calls in a leg, at least, for calls faster than so many ns; slower ones are not repeated within a leg.
+
+Five pairs of two rounds then hold the 130 samples that p95 needs, or the 64 that p90 needs.
+"""
+
+PATIENCE_S = 2.0
+"""Wait at most so long for the partner's thread pool to stop spinning before a leg."""
+
+SIDES: tuple[records.Side, records.Side] = ("baseline", "strategy")
+
+
+@dataclass(slots=True)
+class Seat:
+    """One side of a pair: its process and what was seen of it."""
+
+    side: records.Side
+    child: nursery.Child
+    opened: Mapping[str, Any]
+    items: int = 1
+    passes: int = 1
+    pass_ns: int = 0
+    peak_bytes: int = 0
+
+
+class Pair:
+    """Baseline and strategy, each in a fresh process of its own, warmed up and waiting."""
+
+    def __init__(self, number: int, seats: Mapping[records.Side, Seat], threads: int, run: Run) -> None:
+        self.number = number
+        self.seats = seats
+        self._threads = threads
+        self._run = run
+        self.rounds = 0
+
+    def measure_round(self) -> tuple[list[records.Leg], PairedRound]:
+        """Run one round: each side twice, in an order that cancels a steady drift. Returns its legs and log gain."""
+        first, second = SIDES if (self.rounds + self.number) % 2 == 0 else SIDES[::-1]
+        order = (first, second, second, first)
+        legs = [self._leg(side, position) for position, side in enumerate(order)]
+        self.rounds += 1
+        return legs, PairedRound(pair=self.number, round=self.rounds - 1, log_gain=_log_gain(legs))
+
+    def _leg(self, side: records.Side, position: int) -> records.Leg:
+        seat, run = self.seats[side], self._run
+        partner = self.seats[SIDES[1 - SIDES.index(side)]]
+        with run.phases("wait"):
+            quiet.wait_idle(partner.child.pid, PATIENCE_S)
+            run.tick()
+        before = run.observer.snapshot(seat.child.pid)
+        started_at = time.time()
+        with run.phases("legs"):
+            answer = seat.child.ask("leg", {"passes": seat.passes, "rewarm_ns": REWARM_NS})
+        after = run.observer.snapshot(seat.child.pid)
+        seen = quiet.judge(before, after, cores=run.cores, threads=self._threads)
+        seat.peak_bytes = max(seat.peak_bytes, answer["peak_bytes"])
+        return records.Leg(
+            pair=self.number,
+            round=self.rounds,
+            position=position,
+            side=side,
+            samples_ns=tuple(answer["samples_ns"]),
+            items=seat.items,
+            started_at=started_at,
+            cpu_ns=seen.cpu_ns,
+            run_delay_ns=seen.run_delay_ns,
+            foreign_share=seen.foreign_share,
+            steal_share=seen.steal_share,
+            threads_burning=seen.threads_burning,
+            disturbed=seen.disturbed,
+        )
+
+
+@dataclass(slots=True)
+class Run:
+    """What all pairs of one job share."""
+
+    place: station.Station
+    phases: Phases
+    observer: quiet.Observer
+    tick: Tick
+    cores: int
+    sides: Mapping[records.Side, prepare.Prepared]
+    inputs: Path
+    threads: int
+    passes: dict[records.Side, int]
+
+    @contextmanager
+    def pair(self, number: int) -> Iterator[Pair]:
+        """Open pair `number`: fork, load, warm up; both processes end afterwards."""
+        children: list[nursery.Child] = []
+        try:
+            order = SIDES if number % 2 == 0 else SIDES[::-1]
+            seats = {side: self._seat(side, children) for side in order}
+            for side in order:
+                self._warm(seats[side])
+            yield Pair(number, seats, self.threads, self)
+        except BaseException:
+            for child in children:
+                child.kill()
+            raise
+        finally:
+            with self.phases("close"):
+                for child in children:
+                    child.close()
+
+    def _seat(self, side: records.Side, children: list[nursery.Child]) -> Seat:
+        prepared = self.sides[side]
+        with self.phases("start"):
+            child = self.place.fork(station.family(prepared.strategy), self.tick)
+            children.append(child)
+        request = {
+            "artifact": str(prepared.folder),
+            "strategy": prepared.strategy,
+            "threads": self.threads,
+            "cpus": cores.choose(self.threads, self.place.cpus),
+            "inputs": str(self.inputs),
+        }
+        with self.phases("load"):
+            return Seat(side=side, child=child, opened=child.ask("open", request, tick=self.tick))
+
+    def _warm(self, seat: Seat) -> None:
+        with self.phases("warm-up"):
+            warm = seat.child.ask("warm", tick=self.tick)
+        seat.items, seat.pass_ns = warm["items"], warm["pass_ns"]
+        # every pair repeats the first one's count, so that each process weighs alike in the percentiles
+        seat.passes = self.passes.setdefault(seat.side, passes_for(seat.pass_ns, seat.items))
+
+
+def passes_for(pass_ns: int, items: int) -> int:
+    """Passes over the distinct calls in one leg."""
+    enough = math.ceil(LEG_NS / max(pass_ns, 1))
+    calls = next((calls for limit, calls in CALLS if pass_ns / items < limit), 1)
+    return max(enough, math.ceil(calls / items))
+
+
+def disturbed(legs: list[records.Leg]) -> bool:
+    """Whether any leg of a round was disturbed."""
+    return any(leg.disturbed for leg in legs)
+
+
+def _log_gain(legs: list[records.Leg]) -> float:
+    """ln(baseline ÷ strategy) of one round, from the mean log time of each side's legs."""
+    total = 0.0
+    for leg in legs:
+        sign = 1 if leg.side == "baseline" else -1
+        total += sign * math.log(leg_time_ns(leg.samples_ns, leg.items)) / 2
+    return total

@@ -1,0 +1,119 @@
+"""What one worker process holds while it lives: settings, its platform, its nurseries, the measuring lock."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from storage import errors, records, settings, strategies
+from worker import nursery
+from worker.nursery import Tick
+
+MEMORY_SHARE = 0.9
+"""A measured process may use this share of the machine's memory: beyond it the whole host would suffer."""
+
+
+class Station:
+    """The place where jobs of one host are done; nothing in it outlives `close`."""
+
+    def __init__(self, config: settings.Settings, platform: records.Platform) -> None:
+        self.settings = config
+        self.platform = platform
+        self.cpus = sorted(os.sched_getaffinity(0))
+        self.prepared: dict[str, tuple[str, records.Artifact]] = {}  # recipe → folder and artifact, this process only
+        self._nurseries: dict[str, nursery.Nursery] = {}
+        self._lock: int | None = None
+
+    @contextmanager
+    def exclusive(self, tick: Tick) -> Iterator[None]:
+        """Hold the host's measuring lock: one measured job at a time, whoever started it.
+
+        Children inherit the lock's descriptor, so a host stays taken while any of them lives.
+        """
+        descriptor = _open_lock(self.settings.lock)
+        try:
+            while not _try_lock(descriptor):
+                tick()
+                time.sleep(0.2)
+            _write_holder(descriptor, self.settings.host)
+            self._lock = descriptor
+            yield
+        finally:
+            self._lock = None
+            os.close(descriptor)
+
+    @contextmanager
+    def child(self, family: str, tick: Tick) -> Iterator[nursery.Child]:
+        """A fresh measured process of a runtime family, ended afterwards."""
+        born = self.fork(family, tick)
+        try:
+            yield born
+        except BaseException:
+            born.kill()
+            raise
+        finally:
+            born.close()
+
+    def fork(self, family: str, tick: Tick) -> nursery.Child:
+        """A fresh measured process; the caller closes it."""
+        if self._lock is None:
+            raise RuntimeError("a measured process needs the measuring lock")
+        return self.nursery(family).fork(lock=self._lock, memory_bytes=self.memory_limit(), tick=tick)
+
+    def nursery(self, family: str) -> nursery.Nursery:
+        """The nursery of a runtime family; it starts with its first child."""
+        if family not in self._nurseries:
+            log = self.settings.cache / "log"
+            log.mkdir(parents=True, exist_ok=True)
+            environ = nursery.environment(os.environ)
+            self._nurseries[family] = nursery.Nursery(family, environ, log / f"nursery-{family}.log")
+        return self._nurseries[family]
+
+    def memory_limit(self) -> int:
+        """Bytes that one measured process may allocate."""
+        if self.settings.memory_gib is not None:
+            return int(self.settings.memory_gib * 2**30)
+        return int(psutil.virtual_memory().total * MEMORY_SHARE)
+
+    def recover(self) -> None:
+        """End every measured process (their nurseries too), after a failure that may have left one behind."""
+        for one in self._nurseries.values():
+            one.stop()
+
+    def close(self) -> None:
+        """End every nursery and all its children."""
+        self.recover()
+        self._nurseries.clear()
+
+
+def family(strategy: str) -> str:
+    """The nursery that a strategy's measured process comes from: its runtime's."""
+    return strategies.parse(strategy).runtime
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as exc:
+        raise errors.SettingsError(f"cannot open the measuring lock {path}: {exc.strerror}") from exc
+    return descriptor
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _write_holder(descriptor: int, host: str) -> None:
+    """Leave a word for `quantfleet doctor`: who measures now."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()} {host}\n".encode(), 0)
