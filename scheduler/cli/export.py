@@ -1,0 +1,80 @@
+"""Rows as JSON and CSV with stable, flat field names; the unit is the name's end (`_s`, `_bytes`, `_per_s`)."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from scheduler.compare import Comparison
+from scheduler.paired import Accuracy
+from storage import records
+from storage.views import ResultView
+
+_ACCURACY = {
+    "accuracy": "accuracy",
+    "low": "accuracy_low",
+    "high": "accuracy_high",
+    "rows": "accuracy_rows",
+    "dataset_digest": "dataset_digest",
+    "baseline_accuracy": "baseline_accuracy",
+    "difference": "accuracy_difference",
+    "difference_low": "accuracy_difference_low",
+    "difference_high": "accuracy_difference_high",
+    "p": "accuracy_p",
+    "agreement": "agreement",
+    "verdict": "verdict",
+    "note": "accuracy_note",
+}
+"""Field of a paired accuracy → its name in a flat comparison."""
+
+COMPARISON_FIELDS = (
+    *(field.name for field in dataclasses.fields(Comparison) if field.name != "accuracy"),
+    *_ACCURACY.values(),
+)
+"""Names of a comparison's fields, in the order of CSV columns; described in docs/results.md."""
+
+RESULT_FIELDS = tuple(field.name for field in dataclasses.fields(ResultView) if field.name != "document")
+"""Names of a result's fields, in the order of CSV columns; described in docs/results.md."""
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A text cell that begins so is run by spreadsheets (OWASP, "CSV injection")."""
+
+
+def flat_comparison(row: Comparison) -> dict[str, Any]:
+    """A comparison as plain data under `COMPARISON_FIELDS`."""
+    flat = {name: getattr(row, name) for name in COMPARISON_FIELDS if name not in _ACCURACY.values()}
+    found = row.accuracy or Accuracy(accuracy=None)
+    return flat | {name: getattr(found, field) for field, name in _ACCURACY.items()}
+
+
+def flat_result(view: ResultView) -> dict[str, Any]:
+    """A result as plain data under `RESULT_FIELDS`."""
+    return {name: getattr(view, name) for name in RESULT_FIELDS}
+
+
+def as_json(name: str, rows: Iterable[Mapping[str, Any]]) -> str:
+    """`{"schema": 1, name: [row, …]}`; numbers at full precision, absent ones null."""
+    document = {"schema": records.SCHEMA_VERSION, name: list(rows)}
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def as_csv(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """A heading and the rows (RFC 4180); several values in a cell are separated by `; `, absent ones are empty."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(fields)
+    writer.writerows([_cell(row[field]) for field in fields] for row in rows)
+    return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Numbers as they are; texts that a spreadsheet would run get an apostrophe, which it shows as text."""
+    if isinstance(value, (tuple, list)):
+        value = "; ".join(str(item) for item in value)
+    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
+        return f"'{value}"
+    return value

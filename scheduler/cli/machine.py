@@ -1,0 +1,209 @@
+"""Commands about this machine: `hardware`, `doctor`, `strategies`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from scheduler import worker_process
+from storage import records
+from storage import strategies as registry
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "bad": ("BAD", "bold red")}
+
+
+def hardware(as_json: AsJson = False) -> None:
+    """Show what this machine is, as results name it: hardware, environment, and their keys.
+
+    Two machines with one platform key share their results. Settings that hide instruction sets
+    (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, FBGEMM_ENABLE_INSTRUCTIONS, MKL_ENABLE_INSTRUCTIONS) make another
+    hardware of it.
+
+    \b
+    Examples:
+      quantfleet hardware
+      quantfleet hardware --json | jq -r .platform_key
+      ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 quantfleet hardware
+    """
+    answer = worker_process.ask("probe", {})
+    if as_json:
+        _print_json(answer)
+        return
+    machine = records.from_document(records.Hardware, answer["hardware"])
+    software = records.from_document(records.Environment, answer["environment"])
+    _print_pairs(f"hardware {answer['hardware_key']}", hardware_rows(machine))
+    _print_pairs(f"environment {answer['environment_key']}", environment_rows(software))
+    typer.echo(f"platform {answer['platform_key']}")
+
+
+def doctor(
+    database: Annotated[str | None, typer.Option(help="Database address, as for `run`.")] = None,
+    broker: Annotated[str | None, typer.Option(help="Broker address, as for `run`.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look whether this machine is fit to measure now, and whether all that it needs can be reached.
+
+    Ends with exit code 1 when something is bad. A warning means wider intervals, not wrong numbers.
+
+    \b
+    Examples:
+      quantfleet doctor
+      quantfleet doctor --database postgresql://me@db/quantfleet --broker redis://queue:6379/0
+    """
+    given = {"database": database, "broker": broker}
+    answer = worker_process.ask("doctor", {name: value for name, value in given.items() if value is not None})
+    findings = answer["findings"]
+    if as_json:
+        _print_json(answer)
+    else:
+        _print_findings(findings)
+    if any(finding["level"] == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
+def strategies(as_json: AsJson = False) -> None:
+    """List the strategies, their options, and whether each can run on this machine.
+
+    \b
+    Examples:
+      quantfleet strategies
+      quantfleet strategies --json | jq '.[] | select(.here == "yes") | .name'
+    """
+    answer = worker_process.ask("probe", {})
+    machine = records.from_document(records.Hardware, answer["hardware"])
+    software = records.from_document(records.Environment, answer["environment"])
+    rows = [strategy_row(description, machine, software) for description in registry.catalogue().values()]
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_strategies(rows)
+
+
+def hardware_rows(machine: records.Hardware) -> list[tuple[str, str]]:
+    """Name and value of each fact for people."""
+    cores = f"{machine.physical_cores} physical, {machine.logical_cores} logical"
+    cores += f"; sockets: {machine.sockets}, NUMA nodes: {machine.numa_nodes}"
+    identity = "/".join("–" if n is None else str(n) for n in (machine.family, machine.model, machine.stepping))
+    caches = ", ".join(f"{name.upper()} {size >> 10:,} KiB" for name, size in machine.cache_bytes.items())
+    quota = "none" if machine.quota_cores is None else f"{machine.quota_cores:.2g} cores"
+    return [
+        ("CPU", machine.cpu),
+        ("vendor", f"{machine.vendor}, family/model/stepping {identity}, {machine.architecture}"),
+        ("instruction sets", " ".join(machine.isa) or "none that matter here"),
+        ("hidden by", "\n".join(machine.caps) or "nothing"),
+        ("cores", cores),
+        ("caches", caches or "not shown here"),
+        ("memory", f"{machine.memory_gib} GiB"),
+        ("CPU quota", quota),
+        ("virtualization", machine.virtualization or "none seen"),
+    ]
+
+
+def environment_rows(software: records.Environment) -> list[tuple[str, str]]:
+    """Name and value of each fact for people."""
+    return [
+        ("Python", software.python),
+        ("packages", "\n".join(f"{name} {version}" for name, version in software.packages.items()) or "none"),
+        ("kernel", software.kernel),
+        ("OpenMP", software.openmp or "what each library carries"),
+        ("allocator", software.allocator or "the C library's"),
+        ("settings", "\n".join(f"{name}={value}" for name, value in software.settings.items()) or "none"),
+    ]
+
+
+def strategy_row(
+    description: registry.Description, machine: records.Hardware, software: records.Environment
+) -> dict[str, Any]:
+    """A strategy as `--json` shows it: `here` is "yes", "slow" or "no", `why` the reason."""
+    plain = registry.parse(description.name)
+    reason = registry.unsupported(plain, machine, software)
+    warning = registry.caution(plain, machine)
+    return {
+        "name": description.name,
+        "summary": description.summary,
+        "here": "no" if reason else "slow" if warning else "yes",
+        "why": reason or warning,
+        "options": [_option_row(description, option, machine, software) for option in description.options],
+    }
+
+
+def _option_row(
+    description: registry.Description,
+    option: registry.Option,
+    machine: records.Hardware,
+    software: records.Environment,
+) -> dict[str, Any]:
+    values = option.choices if option.type == "choice" else ("true", "false")
+    chosen = {value: registry.parse(f"{description.name}:{option.name}={value}") for value in values}
+    refused = {value: registry.unsupported(strategy, machine, software) for value, strategy in chosen.items()}
+    return {
+        "name": option.name,
+        "values": list(values),
+        "default": option.default,
+        "help": option.help,
+        "not_here": {value: reason for value, reason in refused.items() if reason},
+    }
+
+
+def _print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _print_pairs(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", show_header=False, box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, value in rows:
+        table.add_row(Text(name, style="dim"), Text(value))  # Text: brackets are no markup
+    Console().print(table)
+
+
+def _print_findings(findings: Sequence[Mapping[str, str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", "check", "seen", box=box.SIMPLE_HEAD, pad_edge=False)
+    for finding in findings:
+        word, style = MARKS[finding["level"]]
+        seen = Text(finding["seen"])
+        if finding["advice"]:
+            seen.append(f"\n→ {finding['advice']}", style="dim")
+        table.add_row(Text(word, style=style), Text(finding["check"], no_wrap=True), seen)
+    Console().print(table)
+    counts = {level: sum(finding["level"] == level for finding in findings) for level in MARKS}
+    typer.echo(f"{counts['bad']} bad, {counts['warn']} to look at, {counts['ok']} fine")
+
+
+def _print_strategies(rows: Sequence[Mapping[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("strategy", "here", "what", box=box.SIMPLE_HEAD, pad_edge=False)
+    colours = {"yes": "green", "slow": "yellow", "no": "red"}
+    for row in rows:
+        what = Text(row["summary"])
+        if row["why"]:
+            what.append(f"\n→ {row['why']}", style="dim")
+        for option in row["options"]:
+            what.append(f"\n:{_option_text(option)}", style="dim")
+        table.add_row(Text(row["name"], no_wrap=True), Text(row["here"], style=colours[row["here"]]), what)
+    Console().print(table)
+
+
+def _option_text(option: Mapping[str, Any]) -> str:
+    values = "|".join(option["values"])
+    refused = option["not_here"]
+    tail = f"; not here: {', '.join(refused)}" if refused else ""
+    return f"{option['name']}={values} (default {option['default']}{tail}): {option['help']}"

@@ -1,0 +1,302 @@
+"""Stored results → one row for each case on each platform, with its gain and paired accuracy (pure).
+
+Results are compared only where they may be: latencies of one case on one hardware and environment, with the same
+model and input digests; accuracies on the same rows besides. Where digests differ, the row says so instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from scheduler import paired
+from storage import records, statistics
+from storage.views import Predictions, ResultView
+
+MARKS = {
+    "A/A": "the baseline against itself: its gain should be ×1, its interval shows this machine's noise",
+    "disturbed": "other load, stolen time or throttling while it was measured",
+    "threads": "threads that ran are not the threads that were asked for",
+    "withheld": "too few samples for this percentile",
+    "wide": "the interval is wider than the study's precision asked for",
+    "replicas": "gain combined from several jobs of the same case; latencies are the median of theirs",
+    "left out": "disturbed results of this case are not counted; --include-disturbed counts them",
+    "digest": "the same name stands for different content; rows are not compared with one another",
+}
+"""Every mark that a row can carry, and what it means."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """One case on one hardware and environment. None: not measured, withheld, or not comparable."""
+
+    hardware_key: str
+    environment_key: str
+    cpu: str
+    hosts: tuple[str, ...]  # that measured it
+    model: str
+    model_digest: str | None
+    strategy: str
+    baseline: str
+    threads: int | None  # asked for; None in a row that has an accuracy only
+    input: str | None  # label of the input, e.g. b1×l16
+    batch: int | None
+    length: int | str | None  # tokens, or "dataset"
+    job_ids: tuple[str, ...]  # whose results the row shows, newest first
+    state: str  # done, or why there is no number: unsupported, failed, dead, cancelled, left out
+    reason: str | None = None  # sentence for a state other than done
+    gain: float | None = None  # baseline time ÷ strategy time
+    gain_low: float | None = None  # 95 % interval
+    gain_high: float | None = None
+    significant: bool | None = None  # the interval excludes 1; None without an interval
+    pairs: int | None = None  # pairs of fresh processes, over all jobs
+    latency_p50_s: float | None = None
+    latency_p90_s: float | None = None
+    latency_p95_s: float | None = None
+    baseline_latency_p50_s: float | None = None
+    baseline_latency_p90_s: float | None = None
+    baseline_latency_p95_s: float | None = None
+    withheld: tuple[str, ...] = ()  # percentiles that the sample does not support, with the reason
+    throughput_per_s: float | None = None  # rows per second of one caller
+    baseline_throughput_per_s: float | None = None
+    artifact_bytes: int | None = None
+    baseline_artifact_bytes: int | None = None
+    size_ratio: float | None = None  # strategy's size ÷ baseline's
+    resident_peak_bytes: int | None = None
+    baseline_resident_peak_bytes: int | None = None
+    threads_observed: int | None = None
+    accuracy: paired.Accuracy | None = None
+    marks: tuple[str, ...] = ()  # keys of MARKS
+    notes: tuple[str, ...] = ()  # sentences
+
+
+Lookup = Callable[[str], Predictions | None]
+
+SHOWN = (50, 90, 95)
+"""Percentiles of a comparison; others that were measured stay in the results."""
+
+_MEDIANS = (
+    *(f"{side}latency_p{q}_s" for side in ("", "baseline_") for q in SHOWN),
+    "throughput_per_s",
+    "baseline_throughput_per_s",
+)
+
+
+def compare(results: Iterable[ResultView], predictions: Lookup, *, include_disturbed: bool = False) -> list[Comparison]:
+    """Rows in the order hardware, environment, model, input, threads, baseline first, strategy.
+
+    `predictions` gives a finished accuracy job's row-by-row answers, None where they are not kept. Disturbed results
+    are left out unless asked for; a case that has no others keeps a row that says so.
+    """
+    views = list(results)
+    accuracies = paired.Accuracies([view for view in views if view.kind == "accuracy"], predictions)
+    latency = [view for view in views if view.kind == "latency"]
+    rows = [row for case in _groups(latency, _case) for row in _case_rows(case, include_disturbed)]
+    covered = {(row.hardware_key, row.environment_key, row.model, row.strategy) for row in rows}
+    alone = [v for v in views if v.kind == "accuracy" and _where(v) not in covered]
+    rows += [_accuracy_row(group) for group in _groups(alone, lambda v: (_where(v), v.model_digest))]
+    return sorted((_with_accuracy(row, accuracies) for row in rows), key=_order)
+
+
+def disturbed_left_out(results: Iterable[ResultView]) -> int:
+    """How many results `compare` leaves out unless it is told to include the disturbed ones."""
+    return sum(_is_disturbed(view) for view in results)
+
+
+def _case(view: ResultView) -> tuple[Any, ...]:
+    return (*_where(view), view.baseline, view.threads, view.input)
+
+
+def _where(view: ResultView) -> tuple[str, str, str, str]:
+    return (*paired.platform(view), view.model, view.strategy)
+
+
+def _groups(views: Iterable[ResultView], key: Callable[[ResultView], Any]) -> list[list[ResultView]]:
+    """Views by key, the newest first in each group."""
+    groups: dict[Any, list[ResultView]] = {}
+    for view in sorted(views, key=lambda v: v.finished_at or 0.0, reverse=True):
+        groups.setdefault(key(view), []).append(view)
+    return list(groups.values())
+
+
+def _is_disturbed(view: ResultView) -> bool:
+    return view.kind == "latency" and view.state == "done" and "disturbed" in view.flags
+
+
+def _case_rows(views: Sequence[ResultView], include_disturbed: bool) -> list[Comparison]:
+    """Usually one row; one for each content where a name stands for several models or inputs."""
+    done = [view for view in views if view.state == "done"]
+    counted = [view for view in done if include_disturbed or not _is_disturbed(view)]
+    if not counted:
+        return [_left_out(done) if done else _no_number(views)]
+    groups = _groups(counted, lambda v: (v.model_digest, v.input_digest))
+    extra = [*_left_out_note(len(done) - len(counted)), *_failed_note(views)]
+    marks = ["left out"] if len(done) > len(counted) else []
+    if len(groups) > 1:
+        marks.append("digest")
+        extra.append(_digest_note(groups))
+    return [_done_row(group, marks, extra) for group in groups]
+
+
+def _done_row(views: Sequence[ResultView], marks: Sequence[str], extra: Sequence[str]) -> Comparison:
+    newest = views[0]
+    gain = _gain(views)
+    withheld = _withheld(newest)
+    flags = {flag for view in views for flag in view.flags if flag in MARKS}
+    found = {*marks, *flags}
+    found |= {"A/A"} if newest.strategy == newest.baseline else set()
+    found |= {"replicas"} if len(views) > 1 else set()
+    found |= {"withheld"} if withheld else set()
+    notes = [*extra, *_replica_note(views), *(note for view in views for note in view.notes)]
+    return replace(
+        _row(views),
+        state="done",
+        gain=None if gain is None else gain.value,
+        gain_low=None if gain is None else gain.low,
+        gain_high=None if gain is None else gain.high,
+        significant=_significant(gain),
+        pairs=sum(view.pairs or 0 for view in views),
+        withheld=withheld,
+        threads_observed=newest.threads_observed,
+        marks=tuple(mark for mark in MARKS if mark in found),
+        notes=tuple(dict.fromkeys(notes)),
+        **_medians(views),
+    )
+
+
+def _row(views: Sequence[ResultView]) -> Comparison:
+    """What every row has: its case, and sizes where they were measured."""
+    newest = views[0]
+    hardware_key, environment_key = paired.platform(newest)
+    return Comparison(
+        hardware_key=hardware_key,
+        environment_key=environment_key,
+        cpu=newest.cpu or "an unknown machine",
+        hosts=tuple(dict.fromkeys(view.host for view in views if view.host)),
+        model=newest.model,
+        model_digest=newest.model_digest,
+        strategy=newest.strategy,
+        baseline=newest.baseline,
+        threads=newest.threads,
+        input=newest.input,
+        batch=newest.batch,
+        length=newest.length,
+        job_ids=tuple(view.job_id for view in views),
+        state=newest.state,
+        artifact_bytes=newest.artifact_bytes,
+        baseline_artifact_bytes=newest.baseline_artifact_bytes,
+        size_ratio=_size_ratio(newest),
+        resident_peak_bytes=_most(views, "resident_peak_bytes"),
+        baseline_resident_peak_bytes=_most(views, "baseline_resident_peak_bytes"),
+    )
+
+
+def _left_out(views: Sequence[ResultView]) -> Comparison:
+    """A case whose every result was disturbed: no number, and the way to see one."""
+    reason = f"{len(views)} disturbed result{'s' * (len(views) > 1)} only; --include-disturbed shows it"
+    bare = replace(_row(views), artifact_bytes=None, baseline_artifact_bytes=None, size_ratio=None)
+    bare = replace(bare, resident_peak_bytes=None, baseline_resident_peak_bytes=None)
+    return replace(bare, state="left out", reason=reason, marks=("disturbed", "left out"))
+
+
+def _no_number(views: Sequence[ResultView]) -> Comparison:
+    return replace(_row(views), reason=views[0].message or "no reason was stored")
+
+
+def _accuracy_row(views: Sequence[ResultView]) -> Comparison:
+    """A strategy that has an accuracy (or the reason why not) and no latency on this platform."""
+    done = [view for view in views if view.state == "done"]
+    row = _row(done or views)
+    row = replace(row, threads=None, input=None, batch=None, length=None)
+    return row if done else replace(row, reason=views[0].message or "no reason was stored")
+
+
+def _with_accuracy(row: Comparison, accuracies: paired.Accuracies) -> Comparison:
+    where = (row.hardware_key, row.environment_key, row.model)
+    found = accuracies.find(where, row.model_digest, row.strategy, row.baseline)
+    return replace(row, accuracy=found)
+
+
+def _gain(views: Sequence[ResultView]) -> records.Interval | None:
+    return statistics.combined_gain([_estimate(view) for view in views if view.gain]) if views[0].gain else None
+
+
+def _estimate(view: ResultView) -> statistics.GainEstimate:
+    return statistics.GainEstimate(
+        interval=records.Interval(value=view.gain or 0.0, low=view.gain_low, high=view.gain_high),
+        pairs=view.pairs or 1,
+        rounds=view.rounds or 1,
+        variance_between=view.variance_between or 0.0,
+        variance_within=view.variance_within or 0.0,
+    )
+
+
+def _size_ratio(view: ResultView) -> float | None:
+    """Strategy's size ÷ baseline's; an accuracy job knows the baseline's size only when it is the baseline."""
+    size = view.artifact_bytes
+    other = size if view.strategy == view.baseline else view.baseline_artifact_bytes
+    return size / other if size and other else None
+
+
+def _significant(gain: records.Interval | None) -> bool | None:
+    if gain is None or gain.low is None or gain.high is None:
+        return None
+    return gain.low > 1.0 or gain.high < 1.0
+
+
+def _withheld(view: ResultView) -> tuple[str, ...]:
+    """`p95: 41 samples, 130 needed` for each shown percentile that either side withholds."""
+    reasons: dict[str, str] = {}
+    for side in ("strategy", "baseline"):
+        for one in (view.document.get(side) or {}).get("percentiles", ()):
+            if one.get("withheld") and round(100 * one["q"]) in SHOWN:
+                reasons.setdefault(f"p{100 * one['q']:g}", str(one["withheld"]))
+    return tuple(f"{name}: {reason}" for name, reason in reasons.items())
+
+
+def _medians(views: Sequence[ResultView]) -> dict[str, Any]:
+    return {name: _median(views, name) for name in _MEDIANS}
+
+
+def _median(views: Sequence[ResultView], name: str) -> float | None:
+    values = [value for view in views if (value := getattr(view, name)) is not None]
+    return float(np.median(values)) if values else None
+
+
+def _most(views: Sequence[ResultView], name: str) -> int | None:
+    return max((value for view in views if (value := getattr(view, name)) is not None), default=None)
+
+
+def _left_out_note(count: int) -> list[str]:
+    return [f"{count} disturbed result{'s' * (count > 1)} of this case left out"] if count else []
+
+
+def _failed_note(views: Sequence[ResultView]) -> list[str]:
+    failed = [view for view in views if view.state != "done"]
+    return [f"{len(failed)} of {len(views)} jobs of this case gave no number: {failed[0].message}"] if failed else []
+
+
+def _replica_note(views: Sequence[ResultView]) -> list[str]:
+    gains = [view.gain for view in views if view.gain]
+    if len(gains) < 2:
+        return []
+    return [f"gain combined from {len(gains)} jobs, ×{min(gains):.2f} to ×{max(gains):.2f}"]
+
+
+def _digest_note(groups: Sequence[Sequence[ResultView]]) -> str:
+    models = {group[0].model_digest or "unknown" for group in groups}
+    inputs = {group[0].input_digest or "unknown" for group in groups}
+    what, digests = ("model", models) if len(models) > 1 else ("input", inputs)
+    return f"the {what} differs between results of this case ({', '.join(sorted(digests))}): not combined"
+
+
+def _order(row: Comparison) -> tuple[Any, ...]:
+    length = row.length if isinstance(row.length, int) else math.inf  # real rows come after the fixed lengths
+    # rows with an accuracy only come after the measured ones
+    shape = (row.threads is None, row.batch or 0, length, row.input or "", row.threads or 0)
+    return (row.cpu, row.hardware_key, row.environment_key, row.model, row.model_digest or "", *shape,
+            row.strategy != row.baseline, row.strategy)  # fmt: skip

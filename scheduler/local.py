@@ -1,0 +1,249 @@
+"""The embedded mode: SQLite, a file queue and one worker on this machine, started and stopped for a run."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import sqlalchemy.engine
+
+from scheduler import plan as planning
+from scheduler import resolve, worker_process
+from scheduler import study as studies
+from storage import broker, errors, keys, lifecycle, outbox, queries, records, settings
+from storage.database import Database
+
+POLL_S = 1.0
+"""Seconds between two looks at the database while the worker measures: a look costs a few milliseconds of CPU."""
+
+RESTARTS = 3
+"""Times that a worker which died is started again without a finished job in between."""
+
+REPUBLISH_S = 30.0
+"""Age from which a wake-up that nobody took counts as lost, once its queue is empty."""
+
+STOP_S = 15.0
+"""Time that a stopping worker gets to give its job back."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Update:
+    """What `Embedded.work` tells while it waits."""
+
+    jobs: Sequence[queries.JobView]  # the study's jobs that belong to this run
+    restarts: int  # how often the worker had to be started again
+
+
+def probe() -> records.Platform:
+    """This machine's platform, as its worker sees it; UserError without the worker extra."""
+    answer = worker_process.ask("probe", {})
+    return keys.platform(
+        records.from_document(records.Hardware, answer["hardware"]),
+        records.from_document(records.Environment, answer["environment"]),
+    )
+
+
+def absolute(address: str) -> str:
+    """A SQLite address with an absolute path: the worker may stand elsewhere. Refuses other databases."""
+    url = sqlalchemy.engine.make_url(address)
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        raise errors.SettingsError(
+            f"`quantfleet run` works on a SQLite file, not on {settings.redact(address)} (sqlite:///quantfleet.db)"
+        )
+    return url.set(database=str(Path(url.database).resolve())).render_as_string(hide_password=False)
+
+
+class Embedded:
+    """One run at a time on one database; use as a context manager."""
+
+    def __init__(self, config: settings.Settings) -> None:
+        self.config = config.model_copy(update={"database": absolute(config.database), "broker": ""})
+        self._stack = contextlib.ExitStack()
+        self._worker: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Embedded:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_run_lock(self.file))
+            self.database = Database.create_or_open(self.config.database)
+            stack.callback(self.database.close)
+            self.platform = probe()
+            lifecycle.register_host(self.database, name=self.config.host, platform=self.platform)
+            lifecycle.adopt(self.database, self.config.host)
+            self.publisher = broker.Publisher(self.config)
+            stack.callback(self.publisher.close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            self.stop()
+
+    @property
+    def file(self) -> Path:
+        """The database's file."""
+        return Path(sqlalchemy.engine.make_url(self.config.database).database or "")
+
+    @property
+    def log(self) -> Path:
+        """What the worker writes."""
+        return Path(f"{self.file}.queue") / "worker.log"
+
+    def plan(self, resolved: resolve.Resolved, fresh: int = 0) -> planning.Plan:
+        """The study's cases on this machine, against what the database holds already."""
+        return plan_here(self.database, resolved, self.platform, fresh)
+
+    def fresh_plan(self, resolved: resolve.Resolved) -> planning.Plan:
+        """The same cases as replicas that none of them has yet."""
+        plans = (self.plan(resolved, fresh=number) for number in itertools.count())
+        return next(plan for plan in plans if len(plan.jobs) == len(plan.all_jobs))
+
+    def submit(self, study: studies.Study, plan: planning.Plan) -> lifecycle.Submitted:
+        """Store the study with its new jobs, in one transaction.
+
+        What cannot run here is submitted too: the worker answers `unsupported`, and the reason is a stored result.
+        """
+        text = lifecycle.StudyText(name=study.name, text=study.text)
+        return lifecycle.submit(self.database, study=text, jobs=plan.every_job)
+
+    def work(self, job_ids: Sequence[str], on_update: Callable[[Update], None]) -> list[queries.JobView]:
+        """Have the worker do the jobs; returns them when all are terminal.
+
+        A worker that dies is started again; ChildDied when it keeps dying without finishing a job.
+        """
+        wanted, restarts, finished = frozenset(job_ids), 0, -1
+        while True:
+            jobs = [job for job in queries.jobs(self.database) if job.id in wanted]
+            on_update(Update(jobs=jobs, restarts=restarts))
+            done = sum(job.state in records.TERMINAL for job in jobs)
+            if done == len(jobs):
+                return jobs
+            if self._worker is None:
+                self._publish_all()
+                self._start()
+            elif not self._alive():
+                restarts = 1 if done > finished >= 0 else restarts + 1
+                finished = done
+                self._restart(restarts)
+            self._reconcile(running=any(job.state == "running" for job in jobs))
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """Stop the worker: it gives its job back; what does not stop is killed, and taken up by the next run."""
+        worker, self._worker = self._worker, None
+        if worker is None or worker.poll() is not None:
+            return
+        for _ in range(2):  # the second one means: give the running job back
+            worker.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+        try:
+            worker.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+        lifecycle.adopt(self.database, self.config.host)
+
+    def _publish_all(self) -> None:
+        """Drop the wake-ups of earlier runs, and give every queued job its own."""
+        self.publisher.purge(broker.platform_queue(self.platform.key))
+        outbox.reconcile(self.database, self.publisher, older_than=-1.0)
+
+    def _start(self) -> None:
+        with self.log.open("ab") as sink:
+            self._worker = _spawn(self.config, sink)
+        self._reconciled = time.monotonic()
+
+    def _alive(self) -> bool:
+        return self._worker is not None and self._worker.poll() is None
+
+    def _restart(self, restarts: int) -> None:
+        if restarts > RESTARTS:
+            raise errors.ChildDied(f"the worker died {restarts} times; its log: {self.log}", stderr=_tail(self.log))
+        lifecycle.adopt(self.database, self.config.host)
+        self._publish_all()
+        self._start()
+
+    def _reconcile(self, *, running: bool) -> None:
+        if time.monotonic() - self._reconciled < self.config.reconcile:
+            return
+        self._reconciled = time.monotonic()
+        lifecycle.expire(self.database)
+        if not running:
+            outbox.reconcile(self.database, self.publisher, older_than=REPUBLISH_S)
+
+
+def plan_here(
+    database: Database | None, resolved: resolve.Resolved, platform: records.Platform, fresh: int = 0
+) -> planning.Plan:
+    """A study's plan for one platform; without a database nothing exists yet."""
+    first = planning.plan(resolved, [platform], fresh=fresh)
+    return first if database is None else first.against(queries.existing(database, first.keys))
+
+
+@contextlib.contextmanager
+def _run_lock(file: Path) -> Iterator[None]:
+    """Hold `FILE.run`: a second run on the same database is refused, with the first one's process id."""
+    path = Path(f"{file}.run")
+    try:
+        stream: IO[str] = path.open("a+")
+    except OSError as exc:
+        raise errors.DatabaseReadOnly(f"cannot write beside the database {file}: {exc.strerror}") from exc
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            holder = stream.read().strip() or "another process"
+            raise errors.AlreadyRunning(
+                f"{file} is in use by another `quantfleet run` ({holder}); wait for it, or name another --database"
+            ) from None
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()}")
+        stream.flush()
+        yield
+        stream.truncate(0)
+
+
+def worker_environment(config: settings.Settings) -> Mapping[str, str]:
+    """The environment that gives a worker process the same settings."""
+    given = {
+        f"QUANTFLEET_{name.upper()}": str(value)
+        for name, value in config.model_dump(mode="json").items()
+        if value not in (None, "", [], ())
+    }
+    given.pop("QUANTFLEET_FOLDERS", None)
+    if config.folders:
+        given["QUANTFLEET_FOLDERS"] = "[" + ",".join(f'"{folder}"' for folder in config.folders) + "]"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("QUANTFLEET_")}
+    return {**inherited, **given}
+
+
+def _spawn(config: settings.Settings, sink: IO[bytes]) -> subprocess.Popen[bytes]:
+    """A worker that dies with this process and does not see the terminal's Ctrl-C."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "worker.app", "--with-parent"],
+        env=dict(worker_environment(config)),
+        stdin=subprocess.DEVNULL,
+        stdout=sink,
+        stderr=sink,
+        start_new_session=True,
+    )
+
+
+def _tail(log: Path, lines: int = 12) -> str:
+    try:
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""

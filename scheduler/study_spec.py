@@ -1,0 +1,239 @@
+"""The fields of a study file, each with the description that the schema and the docs show.
+
+Values are checked by `scheduler.study_values`; what concerns several sections at once by `scheduler.study`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+import pydantic
+from pydantic import Field
+
+from scheduler.study_values import (
+    Batches,
+    Length,
+    Lengths,
+    Name,
+    Padding,
+    Precision,
+    Revision,
+    StrategyText,
+    Threads,
+)
+from storage import errors, records
+
+ARCHITECTURES = (
+    "albert", "bert", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra",
+    "ernie", "eurobert", "fnet", "funnel", "ibert", "megatron-bert", "mobilebert", "modernbert", "mpnet",
+    "nystromformer", "rembert", "roberta", "roberta-prelayernorm", "roformer", "squeezebert", "xlm-roberta",
+    "xlm-roberta-xl",
+)  # fmt: skip
+"""Encoders (transformers' model types) that classify text from token ids alone."""
+
+MAX_REPLICAS = 1000
+"""Most replicas of a case."""
+
+
+class Section(pydantic.BaseModel):
+    """A mapping of the study file: frozen, no field that is not described."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Dataset(Section):
+    """Labelled texts, for accuracy and for inputs at real lengths: a file or a dataset of the hub."""
+
+    path: str | None = Field(
+        None,
+        min_length=1,
+        description="Parquet, CSV or JSON-lines file; a relative path starts at the study file's folder, "
+        "${NAME} and ${NAME:-default} stand for environment variables.",
+    )
+    hub: str | None = Field(None, min_length=1, description="Dataset id on the hub, e.g. clinc_oos.")
+    config: str | None = Field(None, description="Configuration of the hub dataset, e.g. plus; hub only.")
+    split: str | None = Field(None, description="Split of the hub dataset, e.g. validation; required with hub.")
+    revision: Revision = Field(None, description="Branch, tag or commit of the hub dataset; hub only.")
+    text: str = Field("text", min_length=1, description="Column of the input text.")
+    label: str = Field("label", min_length=1, description="Column of the label: class names or class indices.")
+    rows: int | None = Field(None, ge=1, description="At most so many rows, the first ones; default: all of them.")
+    batch: int = Field(1, ge=1, description="Rows in one call of an accuracy run.")
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Self:
+        one_of(self, "path", "hub")
+        only_with(self, "hub", "config", "split", "revision")
+        if self.hub is not None and self.split is None:
+            raise ValueError("a hub dataset needs its split, e.g. split: validation")
+        return self
+
+
+class Model(Section):
+    """A model: a local folder, one of the hub, or an architecture with random weights (for latency only)."""
+
+    path: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder with config.json, *.safetensors and the tokenizer's files; a relative path starts at the "
+        "study file's folder, ${NAME} and ${NAME:-default} stand for environment variables.",
+    )
+    hub: str | None = Field(None, min_length=1, description="Model id on the hub, e.g. organization/name.")
+    random: str | None = Field(
+        None,
+        min_length=1,
+        description="Architecture (transformers' model type) to fill with random weights, e.g. distilbert.",
+    )
+    revision: Revision = Field(None, description="Branch, tag or commit of the hub model; hub only. Pin a commit.")
+    config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Changes to the architecture's default configuration, e.g. {num_labels: 20}; random only.",
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the random weights; random only.")
+    allow_pickle: bool = Field(
+        False,
+        description="Load a checkpoint that is only there as a pickle, which can run code: only for one of your own.",
+    )
+    dataset: Dataset | None = Field(None, description="This model's own dataset, instead of the study's.")
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Self:
+        one_of(self, "path", "hub", "random")
+        only_with(self, "hub", "revision")
+        only_with(self, "random", "config", "seed")
+        if self.random is not None:
+            if self.random not in ARCHITECTURES:
+                near = errors.nearest(self.random, ARCHITECTURES)
+                raise ValueError(f"random: there is no architecture {self.random!r}{near}")
+            for name in ("allow_pickle", "dataset"):
+                if name in self.model_fields_set:
+                    raise ValueError(f"{name} does not go with random weights")
+        return self
+
+
+class Input(Section):
+    """What one call gets. Lists stand for all their combinations."""
+
+    batch: Batches = Field(
+        default_factory=lambda: (1,), description="Rows in one call; a number or a list of numbers; 1 by default."
+    )
+    length: Lengths = Field(
+        description="Tokens in a row (made up), or dataset: real rows at their own lengths; one or a list."
+    )
+    padding: Padding = Field(
+        "longest",
+        description="longest: pad to the longest row of the batch; max:N: pad to N tokens, and cut real rows there.",
+    )
+    calls: int = Field(16, ge=1, le=1000, description="For length: dataset. Distinct calls drawn from the dataset.")
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Self:
+        numbers = [int(length) for length in self.length if length != records.DATASET_LENGTH]
+        if numbers and "calls" in self.model_fields_set:
+            raise ValueError("calls goes with length: dataset only; a fixed length is one call")
+        if self.padding != "longest" and max(numbers, default=0) > int(self.padding.removeprefix("max:")):
+            raise ValueError(
+                f"{max(numbers)} tokens cannot be padded with {self.padding}; expected at least max:{max(numbers)}"
+            )
+        return self
+
+    def specs(self) -> tuple[records.InputSpec, ...]:
+        """Every combination of batch and length."""
+        return tuple(
+            records.InputSpec(batch=batch, length=length, padding=self.padding, calls=self.calls)
+            if length == records.DATASET_LENGTH
+            else records.InputSpec(batch=batch, length=length, padding=self._padding_of(int(length)), calls=1)
+            for batch in self.batch
+            for length in self.length
+        )
+
+    def _padding_of(self, length: int) -> str:
+        """`max:16` of rows of 16 tokens pads nothing: one input, one spelling."""
+        return "longest" if self.padding == f"max:{length}" else self.padding
+
+
+class Exclude(Section):
+    """Cases to leave out: those that match every field named here. Texts may be globs, such as onnxruntime/*."""
+
+    kind: records.Kind | None = Field(None, description="latency or accuracy.")
+    model: str | None = Field(None, min_length=1, description="Name of a model of this study, or a glob.")
+    strategy: str | None = Field(None, min_length=1, description="A strategy, or a glob over normal forms.")
+    threads: Threads | None = Field(None, description="A thread count: number, physical or logical.")
+    batch: int | None = Field(None, ge=1, description="Rows in one call.")
+    length: Length | None = Field(None, description="Tokens in a row, or dataset.")
+    padding: Padding | None = Field(None, description="longest or max:N.")
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError(f"names nothing to exclude; it may name {', '.join(type(self).model_fields)}")
+        return self
+
+
+class StudyFile(Section):
+    """A study: the matrix of models, strategies, thread counts and inputs to measure."""
+
+    name: Name = Field(description="Name of the study; letters, digits, dot, dash and underscore.")
+    models: dict[Name, Model] = Field(min_length=1, description="The models, each under a name of your choice.")
+    strategies: Annotated[tuple[StrategyText, ...], Field(max_length=1000)] = Field(
+        min_length=1, description="runtime/precision[:option=value,…]; `quantfleet strategies` lists them."
+    )
+    threads: Annotated[tuple[Threads, ...], Field(max_length=1000)] = Field(
+        ("physical",),
+        min_length=1,
+        description="Threads of one call: numbers, physical or logical (the cores of each machine), "
+        "all (every count from 1 to its logical cores).",
+    )
+    inputs: Annotated[tuple[Input, ...], Field(max_length=1000)] = Field(
+        default_factory=lambda: (Input.model_validate({"length": 128}),),
+        min_length=1,
+        description="What one call gets; one row of 128 tokens by default.",
+    )
+    dataset: Dataset | None = Field(None, description="Labelled texts for accuracy and for inputs of length: dataset.")
+    baseline: StrategyText = Field("torch/fp32", description="The strategy that gains are taken against.")
+    precision: Precision = Field(
+        0.03, description="Wanted half width of a gain's 95 % interval, e.g. 3% or 0.03; more than 0, at most 50%."
+    )
+    max_seconds: float = Field(
+        60.0, gt=0, le=86400, description="Longest measuring time of one latency job in seconds, preparation apart."
+    )
+    kinds: Annotated[tuple[records.Kind, ...], Field(max_length=10)] = Field(
+        ("latency", "accuracy"),
+        min_length=1,
+        description="What to measure; accuracy only of models with a dataset, never of random weights.",
+    )
+    exclude: Annotated[tuple[Exclude, ...], Field(max_length=1000)] = Field(
+        (), description="Cases to leave out; a case goes when it matches every field of an entry."
+    )
+    replicas: int = Field(1, ge=1, le=MAX_REPLICAS, description="How many times each case is measured.")
+
+    @pydantic.field_validator("strategies", "threads", "kinds", mode="after")
+    @classmethod
+    def _merged(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(dict.fromkeys(value))
+
+
+SECTIONS: Mapping[str, type[Section]] = {
+    "": StudyFile,
+    "models": Model,
+    "inputs": Input,
+    "dataset": Dataset,
+    "exclude": Exclude,
+}
+"""The sections by the field that holds them."""
+
+
+def one_of(section: Section, *names: str) -> None:
+    """ValueError unless exactly one of the fields is given."""
+    given = [name for name in names if getattr(section, name) is not None]
+    if len(given) != 1:
+        found = f"{' and '.join(given)} are given together" if given else "none is given"
+        raise ValueError(f"expected one of {', '.join(names)}; {found}")
+
+
+def only_with(section: Section, owner: str, *names: str) -> None:
+    """ValueError where one of the fields is given without its owner."""
+    if getattr(section, owner) is None:
+        wrong = [name for name in names if name in section.model_fields_set]
+        if wrong:
+            raise ValueError(f"{wrong[0]} goes with {owner} only")

@@ -1,0 +1,149 @@
+"""The kinds of values in a study file: what each accepts, how its error reads, and its JSON Schema."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator, WithJsonSchema
+
+from storage import errors, records, strategies
+
+THREAD_WORDS = ("physical", "logical", "all")
+"""Thread counts that each machine resolves for itself."""
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_PADDING = re.compile(r"max:([1-9][0-9]{0,5})")
+
+Name = Annotated[str, Field(pattern=_NAME)]
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it, shortened."""
+    words = {True: "true", False: "false", None: "nothing"}
+    if value is None or isinstance(value, bool):
+        return words[value]
+    if isinstance(value, (dict, list)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _strategy(value: Any) -> str:
+    if not isinstance(value, str):
+        hint = "; remove the space after the colon" if isinstance(value, dict) else ""
+        raise ValueError(f"expected text such as 'torch/int8-dynamic:engine=onednn', not {shown(value)}{hint}")
+    if "/" not in value and value.partition("=")[0].strip() in _options():
+        raise ValueError(f"{value!r} is an option; put a strategy with a comma in it in quotes")
+    try:
+        return str(strategies.parse(value))
+    except errors.StrategyError as exc:
+        raise ValueError(str(exc)) from None
+
+
+def _options() -> set[str]:
+    return {option.name for description in strategies.catalogue().values() for option in description.options}
+
+
+def _threads(value: Any) -> int | str:
+    if isinstance(value, str) and value in THREAD_WORDS:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    near = errors.nearest(value, THREAD_WORDS) if isinstance(value, str) else ""
+    raise ValueError(f"expected a number from 1, or {', '.join(THREAD_WORDS)}, not {shown(value)}{near}")
+
+
+def _batches(value: Any) -> tuple[int, ...]:
+    return tuple(_whole(item) for item in _several(value))
+
+
+def _lengths(value: Any) -> tuple[int | Literal["dataset"], ...]:
+    return tuple(_length(item) for item in _several(value))
+
+
+def _several(value: Any) -> list[Any]:
+    if value == []:
+        raise ValueError("the list is empty")
+    return value if isinstance(value, list) else [value]
+
+
+def _length(value: Any) -> int | Literal["dataset"]:
+    if value == records.DATASET_LENGTH:
+        return "dataset"
+    if isinstance(value, str):
+        near = errors.nearest(value, [records.DATASET_LENGTH])
+        raise ValueError(f"expected a number of tokens from 1, or dataset, not {shown(value)}{near}")
+    return _whole(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000_000:
+        return value
+    raise ValueError(f"expected a whole number from 1, not {shown(value)}")
+
+
+def _padding(value: Any) -> str:
+    if isinstance(value, str) and (value == "longest" or _PADDING.fullmatch(value)):
+        return value
+    near = errors.nearest(value, ["longest", "max:128"]) if isinstance(value, str) else ""
+    hint = '; write "max:128" without a space' if isinstance(value, dict) else near
+    raise ValueError(f"expected longest, or max:N with N tokens from 1, not {shown(value)}{hint}")
+
+
+def _precision(value: Any) -> float:
+    number = math.nan
+    if isinstance(value, str) and value.strip().endswith("%"):
+        number = _number(value.strip()[:-1]) / 100
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = float(value)
+    if 0 < number <= 0.5:
+        return number
+    raise ValueError(f"expected more than 0 and at most 50%, such as 3% or 0.03, not {shown(value)}")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _revision(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and value.strip()):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError(f"expected a branch, tag or commit, in quotes where it looks like a number, not {shown(value)}")
+
+
+_WHOLE_SCHEMA = {"type": "integer", "minimum": 1}
+_LENGTH_SCHEMA = {"anyOf": [_WHOLE_SCHEMA, {"const": records.DATASET_LENGTH}]}
+
+
+def _one_or_list(schema: Mapping[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [schema, {"type": "array", "minItems": 1, "items": schema}]})
+
+
+StrategyText = Annotated[str, PlainValidator(_strategy), WithJsonSchema({"type": "string", "pattern": "/"})]
+Threads = Annotated[
+    int | str,
+    PlainValidator(_threads),
+    WithJsonSchema({"anyOf": [_WHOLE_SCHEMA, {"enum": list(THREAD_WORDS)}]}),
+]
+Batches = Annotated[tuple[int, ...], PlainValidator(_batches), _one_or_list(_WHOLE_SCHEMA)]
+Lengths = Annotated[tuple[int | Literal["dataset"], ...], PlainValidator(_lengths), _one_or_list(_LENGTH_SCHEMA)]
+Length = Annotated[int | Literal["dataset"], PlainValidator(_length), WithJsonSchema(_LENGTH_SCHEMA)]
+Padding = Annotated[
+    str, PlainValidator(_padding), WithJsonSchema({"type": "string", "pattern": "^(longest|max:[1-9][0-9]*)$"})
+]
+Precision = Annotated[
+    float,
+    PlainValidator(_precision),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}, {"type": "string", "pattern": "%$"}]}
+    ),
+]
+Revision = Annotated[str | None, PlainValidator(_revision), WithJsonSchema({"type": ["string", "integer"]})]
