@@ -1,0 +1,40 @@
+"""A bare timing loop in a fresh process, written without anything of quantfleet: what `truth.py` compares with.
+
+    python benchmarks/bare_loop.py MODEL THREADS SECONDS CPU,CPU,… < token ids as JSON
+
+MODEL is a folder, or `random:ARCHITECTURE`. Prints the call times in ns as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+os.sched_setaffinity(0, {int(cpu) for cpu in sys.argv[4].split(",")})
+
+import torch  # noqa: E402
+from transformers import AutoConfig, AutoModelForSequenceClassification  # noqa: E402
+
+torch.set_num_threads(int(sys.argv[2]))
+where, seconds = sys.argv[1], float(sys.argv[3])
+if where.startswith("random:"):
+    config = AutoConfig.for_model(where.removeprefix("random:"))
+    model = AutoModelForSequenceClassification.from_config(config)
+else:
+    model = AutoModelForSequenceClassification.from_pretrained(where, dtype=torch.float32)
+model = model.eval()
+call = {name: torch.tensor(rows) for name, rows in json.load(sys.stdin).items()}
+
+samples = []
+with torch.inference_mode():
+    end = time.perf_counter() + seconds / 2
+    while time.perf_counter() < end:
+        model(**call)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter_ns()
+        model(**call)
+        samples.append(time.perf_counter_ns() - start)
+print(json.dumps(samples))

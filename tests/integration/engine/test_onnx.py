@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage import records, strategies
+from worker.engine import operations
+
+
+def call(batch: int, length: int) -> dict[str, np.ndarray[Any, Any]]:
+    ids = np.random.default_rng(batch).integers(5, 30, (batch, length))
+    mask = np.ones_like(ids)
+    mask[-1, length // 2 :] = 0
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+
+
+def opened(model: records.ModelRef, text: str, cache: Path) -> tuple[Any, records.Artifact]:
+    strategy = strategies.parse(text)
+    folder, artifact = operations.prepare(model, strategy, cache)
+    return operations.open_session(folder, strategy, 1), artifact
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["tiny_bert", "tiny_distilbert"])
+def test_the_exported_graph_answers_as_torch_for_every_batch_and_length(
+    architecture: str, request: pytest.FixtureRequest, cache: Path
+) -> None:
+    model = request.getfixturevalue(architecture)
+    torch_session, _ = opened(model, "torch/fp32", cache)
+    session, artifact = opened(model, "onnxruntime/fp32", cache)
+    for batch, length in ((1, 4), (1, 32), (2, 8), (3, 11)):
+        given = call(batch, length)
+        assert session.logits(given).shape == (batch, 4)
+        np.testing.assert_allclose(session.logits(given), torch_session.logits(given), atol=1e-5)
+    assert artifact.facts["nodes"]["MatMul"] > 0
+    assert session.facts["providers"] == ["CPUExecutionProvider"]
+
+
+@pytest.mark.slow
+def test_int8_starts_from_the_one_export_and_runs_int8_kernels(tiny_bert: records.ModelRef, cache: Path) -> None:
+    full, exported = opened(tiny_bert, "onnxruntime/fp32", cache)
+    session, artifact = opened(tiny_bert, "onnxruntime/int8-dynamic", cache)
+    channels, other = opened(tiny_bert, "onnxruntime/int8-dynamic:per_channel", cache)
+    assert artifact.prepare_s > exported.prepare_s  # the export is part of what preparing takes
+    assert artifact.facts["quantized_layers"] == 2 * 6 + 2
+    assert artifact.facts["nodes"]["DynamicQuantizeMatMul"] + artifact.facts["nodes"]["MatMulIntegerToFloat"] == 14
+    assert other.key != artifact.key
+    given = call(2, 8)
+    for quantized in (session, channels):
+        assert 0 < np.abs(quantized.logits(given) - full.logits(given)).max() < 0.5
+
+
+@pytest.mark.slow
+def test_a_session_needs_neither_torch_nor_transformers_and_prints_nothing(
+    tiny_bert: records.ModelRef, cache: Path
+) -> None:
+    folder, _ = operations.prepare(tiny_bert, strategies.parse("onnxruntime/int8-dynamic"), cache)
+    program = f"""
+import json, os, sys
+from pathlib import Path
+from storage import records, strategies
+from worker.engine import operations
+operations.preload("onnxruntime")
+threads = len(os.listdir("/proc/self/task"))
+session = operations.open_session(Path({str(folder)!r}), strategies.parse("onnxruntime/int8-dynamic"), 2)
+heavy = [name for name in ("torch", "transformers", "datasets", "onnx") if name in sys.modules]
+print(json.dumps({{"threads": threads, "set": session.threads, "heavy": heavy}}))
+"""
+    done = _python(program)
+    assert json.loads(done.stdout) == {"threads": 1, "set": 2, "heavy": []}
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_preloading_torch_starts_no_thread_and_prints_nothing() -> None:
+    program = """
+import os
+from worker.engine import operations
+operations.preload("torch")
+print(len(os.listdir("/proc/self/task")))
+"""
+    done = _python(program)
+    assert (done.stdout.strip(), done.stderr) == ("1", "")
+
+
+def _python(program: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )

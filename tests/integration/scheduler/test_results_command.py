@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from scheduler.cli import results
+from storage import errors, lifecycle, records
+from storage.database import Database
+from tests import builders
+
+app = typer.Typer()
+app.command()(results.compare)
+app.command()(results.results)
+
+INT8, BASELINE = "torch/int8-dynamic", "torch/fp32"
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, [*arguments], env={"COLUMNS": "80", "TERM": "dumb"})
+
+
+def submit(db: Database, *cases: records.Case) -> tuple[str, ...]:
+    platform = builders.platform()
+    lifecycle.register_host(db, name="here", platform=platform)
+    jobs = [builders.planned(case, platform.key) for case in cases]
+    return lifecycle.submit(db, study=lifecycle.StudyText(name="demo", text="name: demo"), jobs=jobs).new
+
+
+def claim(db: Database, job_id: str) -> records.Claim:
+    held = lifecycle.claim(db, job_id, host="here", platform_key=builders.platform().key, lease=60)
+    assert held is not None
+    return held
+
+
+@pytest.fixture
+def measured(sqlite: str) -> str:
+    """Address of a database with a gain, two accuracies and a case that cannot run."""
+    cases = (
+        builders.case(),
+        builders.case("accuracy"),
+        builders.case("accuracy", strategy=BASELINE),
+        builders.case(strategy="onnxruntime/fp32"),
+    )
+    with Database.open(sqlite) as db:
+        latency, own, other, impossible = (claim(db, job_id) for job_id in submit(db, *cases))
+        lifecycle.finish(db, latency, builders.latency(flags=()), [])
+        right = [1] * 100
+        lifecycle.finish(db, own, builders.accuracy([0] * 9 + [1] * 91, right), [])
+        lifecycle.finish(db, other, builders.accuracy(right, right), [])
+        lifecycle.fail(db, impossible, records.Failure(reason="unsupported", message="onnxruntime is not installed"))
+    return sqlite
+
+
+def test_compare_prints_gain_baseline_accuracy_and_what_could_not_run(measured: str) -> None:
+    result = call("compare", "--database", measured)
+    assert result.exit_code == 0, result.output
+    assert "×2.50 [2.40, 2.60]* " in result.output
+    assert "4.00 (10.0) ms" in result.output
+    assert "loses 9.0 points, p < 0.01" in result.output
+    assert "onnxruntime/fp32: onnxruntime is not installed" in result.output
+    assert max(map(len, result.output.splitlines())) <= 80
+
+
+def test_compare_as_json_and_csv_says_the_same(measured: str) -> None:
+    document = json.loads(call("compare", "--database", measured, "--json").output)
+    rows = list(csv.DictReader(io.StringIO(call("compare", "--database", measured, "--csv").output)))
+    (found,) = (row for row in document["comparisons"] if row["strategy"] == INT8)
+    assert (found["gain"], found["latency_p50_s"], found["size_ratio"], found["hosts"]) == (2.5, 0.004, 1.0, ["here"])
+    assert (found["accuracy"], found["baseline_accuracy"], found["accuracy_rows"]) == (0.91, 1.0, 100)
+    assert found["withheld"] == []  # p99 is, but a comparison has none
+    assert [row["strategy"] for row in rows] == [row["strategy"] for row in document["comparisons"]]
+    assert [row["gain"] for row in rows if row["strategy"] == INT8] == ["2.5"]
+
+
+def test_a_strategy_filter_keeps_the_comparison_with_a_baseline_that_it_hides(measured: str) -> None:
+    document = json.loads(call("compare", "--database", measured, "--strategy", "torch/int8*", "--json").output)
+    assert [row["verdict"] for row in document["comparisons"]] == ["loses 9.0 points, p < 0.01"]
+
+
+def test_results_lists_every_finished_job(measured: str) -> None:
+    result = call("results", "--database", measured)
+    assert result.exit_code == 0, result.output
+    assert result.output.count(" done") == 3
+    assert "unsupported" in result.output
+    only = json.loads(
+        call("results", "--database", measured, "--kind", "accuracy", "--sort", "accuracy", "--json").output
+    )
+    assert [row["accuracy"] for row in only["results"]] == [1.0, 0.91]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--strategy", "torch/int8-dynamik"), "did you mean 'torch/int8-dynamic'?"),
+        (("--study", "dmeo"), "--study: nothing is called 'dmeo'; did you mean 'demo'? (there is demo)"),
+        (("--kind", "latensy"), "did you mean 'latency'?"),
+        (("--sort", "acuracy"), "did you mean 'accuracy'?"),
+        (("--json", "--csv"), "exclude one another"),
+    ],
+)
+def test_an_option_that_fits_nothing_says_what_would(measured: str, arguments: tuple[str, ...], message: str) -> None:
+    for command in ("compare", "results"):
+        error = call(command, "--database", measured, *arguments).exception
+        assert isinstance(error, errors.QueryError)
+        assert message in str(error)
+
+
+def test_a_database_without_results_says_what_to_do(sqlite: str) -> None:
+    empty = call("compare", "--database", sqlite)
+    assert (empty.exit_code, "`quantfleet run STUDY` measures a study" in empty.output) == (0, True)
+    with Database.open(sqlite) as db:
+        submit(db, builders.case())
+    assert "1 of 1 jobs wait or run" in call("results", "--database", sqlite).output
+    assert json.loads(call("compare", "--database", sqlite, "--json").output) == {"schema": 1, "comparisons": []}
+
+
+def test_a_missing_database_is_not_made_by_looking(tmp_path: Path) -> None:
+    error = call("compare", "--database", f"sqlite:///{tmp_path / 'none.db'}").exception
+    assert isinstance(error, errors.DatabaseError)
+    assert "quantfleet run STUDY" in str(error)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,104 @@
+"""Measured processes: forked, isolated, and gone when they should be."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from storage import errors, records
+from worker import prepare, station
+
+
+def _nothing() -> None:
+    pass
+
+
+def test_a_killed_child_is_told_with_its_signal_and_the_next_one_works(place: station.Station) -> None:
+    with place.exclusive(_nothing):
+        child = place.fork("torch", _nothing)
+        os.kill(child.pid, signal.SIGSEGV)
+        with pytest.raises(errors.ChildDied) as caught:
+            child.ask("warm")
+        child.close()
+
+        assert caught.value.signal == signal.SIGSEGV
+        assert "SIGSEGV" in str(caught.value)
+        with place.child("torch", _nothing) as other:
+            assert other.pid != child.pid
+
+
+def test_a_model_too_large_for_memory_ends_its_process_and_says_so(place: station.Station) -> None:
+    huge = records.ModelRef(name="huge", source="random", location="bert", config={"vocab_size": 3_000_000})
+    config = place.settings.model_copy(update={"memory_gib": 2.0})
+    small = station.Station(config, place.platform)
+    try:
+        with small.exclusive(_nothing), pytest.raises(errors.ChildDied, match="memory"):
+            prepare.model(small, huge, "torch/fp32", _nothing)
+    finally:
+        small.close()
+
+
+def test_a_child_has_one_thread_until_it_is_told_otherwise(place: station.Station) -> None:
+    with place.exclusive(_nothing), place.child("torch", _nothing) as child:
+        assert len(list(Path(f"/proc/{child.pid}/task").iterdir())) == 1
+
+
+def test_the_measuring_lock_is_held_as_long_as_any_child_lives(place: station.Station) -> None:
+    with place.exclusive(_nothing):
+        orphan = place.fork("torch", _nothing)
+    tries = 0
+
+    def patience() -> None:
+        nonlocal tries
+        tries += 1
+        if tries > 3:
+            raise TimeoutError
+
+    try:
+        with pytest.raises(TimeoutError), place.exclusive(patience):
+            pytest.fail("an orphan was measuring, and the lock was given away")
+    finally:
+        orphan.close()
+    with place.exclusive(_nothing):
+        pass
+
+
+def test_errors_of_an_operation_come_back_as_their_own_class(place: station.Station) -> None:
+    missing = records.ModelRef(name="gone", source="local", location="/does/not/exist")
+
+    with place.exclusive(_nothing), pytest.raises(errors.ModelError, match="/does/not/exist"):
+        prepare.model(place, missing, "torch/fp32", _nothing)
+
+
+PARENT = """
+import time
+from worker import nursery
+import os, sys
+made = nursery.Nursery("onnxruntime", nursery.environment(os.environ))
+lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+child = made.fork(lock=lock)
+print(made._process.pid, child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pids = [int(word) for word in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        parent.kill()
+
+    deadline = time.monotonic() + 10
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+        assert time.monotonic() < deadline, "a nursery or a measured process outlived its supervisor"
+        time.sleep(0.05)

@@ -1,0 +1,171 @@
+"""One job from claim to result, with real children and a real database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage import database, keys, lifecycle, queries, records
+from storage.database import Database
+from worker import station, supervisor
+
+BUDGET = records.Budget(precision=0.5, max_seconds=0.5, min_pairs=2)
+
+
+@pytest.fixture
+def db(tmp_path: Path, place: station.Station) -> Iterator[Database]:
+    address = f"sqlite:///{tmp_path / 'q.db'}"
+    database.upgrade(address)
+    with Database.open(address) as opened:
+        lifecycle.register_host(opened, name=place.settings.host, platform=place.platform)
+        yield opened
+
+
+def _submit(db: Database, place: station.Station, case: records.Case) -> str:
+    key = keys.job_key(case, place.platform.key, 0)
+    job = records.PlannedJob(key=key, case=case, platform_key=place.platform.key, replica=0, budget=BUDGET)
+    (job_id,) = lifecycle.submit(db, study=lifecycle.StudyText(name="s", text="…"), jobs=[job]).new
+    return job_id
+
+
+def _latency(model: records.ModelRef, strategy: str, threads: int = 1) -> records.Case:
+    return records.Case(
+        kind="latency",
+        model=model,
+        strategy=strategy,
+        baseline="torch/fp32",
+        threads=threads,
+        input=records.InputSpec(batch=1, length=8, calls=1),
+    )
+
+
+@pytest.mark.parametrize("strategy", ["torch/int8-dynamic", "onnxruntime/fp32"])
+def test_a_latency_job_stores_a_gain_with_its_raw_samples(
+    db: Database, place: station.Station, model: records.ModelRef, strategy: str
+) -> None:
+    job_id = _submit(db, place, _latency(model, strategy))
+
+    assert supervisor.run_job(place, db, job_id) == "done"
+
+    (view,) = queries.results(db)
+    legs = queries.legs(db, job_id)
+    assert view.state == "done"
+    assert view.gain_low is not None and view.gain is not None and view.gain_high is not None
+    assert view.gain_low < view.gain < view.gain_high
+    assert view.pairs == 2
+    assert {leg.side for leg in legs} == {"baseline", "strategy"}
+    assert {leg.pair for leg in legs} == {0, 1}
+    counted = sorted(ns for leg in legs if leg.side == "strategy" for ns in leg.samples_ns)
+    assert view.latency_p50_s is not None
+    assert counted[0] / 1e9 <= view.latency_p50_s <= counted[-1] / 1e9
+    assert view.resident_peak_bytes is not None and view.resident_loaded_bytes is not None
+    assert view.resident_peak_bytes >= view.resident_loaded_bytes > 0
+    assert view.threads_set == 1
+
+
+def test_an_accuracy_job_keeps_its_predictions_row_by_row(
+    db: Database, place: station.Station, model: records.ModelRef, rows: records.DatasetRef
+) -> None:
+    case = records.Case(kind="accuracy", model=model, strategy="torch/fp32", baseline="torch/fp32", dataset=rows)
+    job_id = _submit(db, place, case)
+
+    assert supervisor.run_job(place, db, job_id) == "done"
+
+    kept = queries.predictions(db, job_id)
+    (view,) = queries.results(db)
+    assert kept is not None and len(kept.predictions) == len(kept.labels) == view.rows == 40
+    assert view.correct == sum(a == b for a, b in zip(kept.predictions, kept.labels, strict=True))
+    assert kept.labels == tuple(i % 4 for i in range(40))
+
+
+def test_a_second_delivery_of_a_finished_job_changes_nothing(
+    db: Database, place: station.Station, model: records.ModelRef
+) -> None:
+    job_id = _submit(db, place, _latency(model, "torch/int8-dynamic"))
+    supervisor.run_job(place, db, job_id)
+    before = queries.results(db)
+
+    assert supervisor.run_job(place, db, job_id) == "nothing to do"
+    assert supervisor.run_job(place, db, "no-such-job") == "nothing to do"
+    assert queries.results(db) == before
+
+
+def test_more_threads_than_the_machine_has_are_refused_not_clipped(
+    db: Database, place: station.Station, model: records.ModelRef
+) -> None:
+    job_id = _submit(db, place, _latency(model, "torch/int8-dynamic", threads=1000))
+
+    assert supervisor.run_job(place, db, job_id) == "unsupported"
+
+    (view,) = queries.results(db)
+    assert "1000 threads" in (view.message or "")
+
+
+def test_a_stopping_worker_gives_its_job_back_and_it_can_be_done_later(
+    db: Database, place: station.Station, model: records.ModelRef
+) -> None:
+    job_id = _submit(db, place, _latency(model, "torch/int8-dynamic"))
+    asked = 0
+
+    def stopping() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 8  # past the claim, in the middle of the work
+
+    assert supervisor.run_job(place, db, job_id, stopping) == "given back"
+    (job,) = queries.jobs(db)
+    assert (job.state, job.crashes, job.errors) == ("queued", 0, 0)
+    assert supervisor.run_job(place, db, job_id) == "done"
+
+
+def test_a_job_cancelled_while_it_runs_stops_and_stores_no_result(
+    db: Database, place: station.Station, model: records.ModelRef
+) -> None:
+    job_id = _submit(db, place, _latency(model, "torch/int8-dynamic"))
+    asked = 0
+
+    def cancel_soon() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 8:
+            lifecycle.cancel(db, [job_id])
+        return False
+
+    assert supervisor.run_job(place, db, job_id, cancel_soon) == "cancelled"
+    (view,) = queries.results(db)
+    assert view.gain is None
+
+
+def test_a_model_that_kills_its_process_is_dead_after_two_tries_with_the_reason(
+    db: Database, place: station.Station
+) -> None:
+    huge = records.ModelRef(name="huge", source="random", location="bert", config={"vocab_size": 3_000_000})
+    small = station.Station(place.settings.model_copy(update={"memory_gib": 2.0}), place.platform)
+    job_id = _submit(db, place, _latency(huge, "torch/int8-dynamic"))
+    try:
+        assert supervisor.run_job(small, db, job_id) == "queued"
+        assert supervisor.run_job(small, db, job_id) == "dead"
+    finally:
+        small.close()
+
+    (view,) = queries.results(db)
+    assert "memory" in (view.message or "")
+
+
+def test_a_broken_checkpoint_fails_at_once_with_its_reason(
+    db: Database, place: station.Station, model: records.ModelRef, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in Path(model.location).iterdir():
+        data = file.read_bytes()
+        (broken / file.name).write_bytes(data[: len(data) // 2] if file.suffix == ".safetensors" else data)
+    ref = records.ModelRef(name="broken", source="local", location=str(broken))
+    job_id = _submit(db, place, _latency(ref, "torch/int8-dynamic"))
+
+    assert supervisor.run_job(place, db, job_id) == "failed"
+
+    (view,) = queries.results(db)
+    assert "damaged weights" in (view.message or "")

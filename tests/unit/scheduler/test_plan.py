@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler import plan, resolve
+from scheduler.plan import Entry
+from scheduler.resolve import Resolved
+from storage import records
+from tests.unit.scheduler.study_files import hardware, load, model_folder, platform
+
+STUDY = """
+name: s
+models:
+  m: {path: ./m}
+  r: {random: distilbert}
+strategies: [torch/fp32, torch/bf16, onnxruntime/int8-dynamic]
+threads: [1, physical]
+inputs: [{batch: 1, length: 16}, {batch: 1, length: dataset}]
+dataset: {path: ./rows.csv}
+"""
+
+
+def resolved(folder: Path, text: str = STUDY) -> Resolved:
+    if not (folder / "m").exists():
+        model_folder(folder / "m")
+        (folder / "rows.csv").write_text("text,label\nhello,1\n")
+    return resolve.resolve(load(folder, text))
+
+
+def entries(folder: Path, more: str = "", host: records.Platform | None = None, **given: Any) -> tuple[Entry, ...]:
+    return plan.plan(resolved(folder, STUDY + more), [host or platform()], **given).entries
+
+
+def point(entry: Entry) -> tuple[Any, ...]:
+    case = entry.case
+    return case.kind, case.model.name, case.strategy, case.threads, case.input.label() if case.input else None
+
+
+def test_the_matrix_is_whole_and_strategies_that_share_a_baseline_run_in_a_row(tmp_path: Path) -> None:
+    found = entries(tmp_path)
+    strategies = ["torch/fp32", "torch/bf16", "onnxruntime/int8-dynamic"]
+    wanted: list[tuple[Any, ...]] = [
+        ("latency", "m", strategy, threads, label)
+        for label in ("b1×l16", "b1×dataset")
+        for threads in (1, 4)
+        for strategy in strategies
+    ]
+    wanted += [("accuracy", "m", strategy, None, None) for strategy in strategies]
+    wanted += [("latency", "r", *rest) for kind, _, *rest in wanted if kind == "latency"]
+    assert [point(entry) for entry in found] == wanted
+
+
+def test_random_weights_have_no_accuracy_and_no_real_rows(tmp_path: Path) -> None:
+    random = [entry for entry in entries(tmp_path) if entry.case.model.name == "r"]
+    assert {entry.case.kind for entry in random} == {"latency"}
+    reasons = {entry.case.input.label(): entry.reason for entry in random if entry.case.input}
+    assert reasons == {"b1×l16": None, "b1×dataset": "random weights have no tokenizer"}
+
+
+def test_the_baseline_has_an_accuracy_even_when_it_is_not_among_the_strategies(tmp_path: Path) -> None:
+    found = entries(tmp_path, "baseline: onnxruntime/fp32\n")
+    accuracy = [entry.case.strategy for entry in found if entry.case.kind == "accuracy"]
+    assert accuracy == ["onnxruntime/fp32", "torch/fp32", "torch/bf16", "onnxruntime/int8-dynamic"]
+    assert {entry.case.baseline for entry in found} == {"onnxruntime/fp32"}
+    assert "onnxruntime/fp32" not in {entry.case.strategy for entry in found if entry.case.kind == "latency"}
+
+
+def test_only_real_rows_make_the_dataset_a_part_of_a_latency_case(tmp_path: Path) -> None:
+    with_dataset = {entry.case.input.label() for entry in entries(tmp_path) if entry.case.dataset and entry.case.input}
+    assert with_dataset == {"b1×dataset"}
+
+
+def test_thread_words_are_resolved_for_each_machine_and_merged() -> None:
+    asked = (1, "physical", 4, "logical")
+    assert plan.thread_counts(asked, hardware()) == (1, 4, 8)
+    assert plan.thread_counts(asked, hardware(physical_cores=1, logical_cores=1)) == (1, 4)
+    assert plan.thread_counts(("all", 2), hardware(logical_cores=3)) == (1, 2, 3)
+
+
+def test_threads_beyond_the_machine_are_impossible_and_never_clipped(tmp_path: Path) -> None:
+    small = platform(physical_cores=2, logical_cores=2)
+    text = STUDY.replace("[1, physical]", "[physical, 3]")
+    found = plan.plan(resolved(tmp_path, text), [small])
+    beyond = [entry for entry in found.entries if entry.case.threads == 3]
+    assert beyond
+    assert {(entry.state, entry.reason) for entry in beyond} == {
+        ("impossible", "3 threads are more than this machine's 2 logical cores")
+    }
+    assert not any(job.case.threads == 3 for job in found.jobs)
+
+
+def test_a_strategy_that_the_platform_lacks_is_impossible_with_what_would_help(tmp_path: Path) -> None:
+    found = entries(tmp_path, host=platform(without=("onnxruntime",)))
+    reasons = {
+        entry.reason
+        for entry in found
+        if entry.case.strategy.startswith("onnxruntime") and entry.case.model.name == "m"
+    }
+    assert len(reasons) == 1
+    assert "pip install 'quantfleet[onnxruntime]'" in str(reasons.pop())
+    found = entries(tmp_path, "baseline: onnxruntime/fp32\n", host=platform(without=("onnxruntime",)))
+    bf16 = {entry.case.kind: entry.reason for entry in found if point(entry)[1:3] == ("m", "torch/bf16")}
+    assert str(bf16["latency"]).startswith("its baseline cannot run: onnxruntime/fp32 needs onnxruntime")
+    assert bf16["accuracy"] is None
+
+
+def test_what_runs_emulated_or_under_a_quota_carries_a_caution(tmp_path: Path) -> None:
+    found = entries(tmp_path, host=platform(isa=("avx2",), quota_cores=2.0))
+    by_case = {(entry.case.strategy, entry.case.threads): entry.caution for entry in found if entry.state == "planned"}
+    assert "runs emulated" in str(by_case["torch/bf16", 1])
+    assert "share 2 cores" in str(by_case["torch/fp32", 4])
+    assert by_case["torch/fp32", 1] is None
+
+
+def test_an_exclude_takes_away_what_matches_all_its_fields(tmp_path: Path) -> None:
+    before = {point(entry) for entry in entries(tmp_path)}
+    gone = before - {
+        point(e) for e in entries(tmp_path, "exclude: [{model: r, strategy: 'onnx*', threads: physical}]\n")
+    }
+    assert gone == {("latency", "r", "onnxruntime/int8-dynamic", 4, label) for label in ("b1×l16", "b1×dataset")}
+    gone = before - {point(entry) for entry in entries(tmp_path, "exclude: [{strategy: torch/bf16, kind: accuracy}]\n")}
+    assert gone == {("accuracy", "m", "torch/bf16", None, None)}
+    gone = before - {
+        point(entry) for entry in entries(tmp_path, "exclude: [{length: 16}, {length: dataset, model: r}]\n")
+    }
+    assert {item[0] for item in gone} == {"latency"}
+    assert {item[1:] for item in before - gone if item[0] == "latency"} == {
+        ("m", strategy, threads, "b1×dataset")
+        for strategy in ("torch/fp32", "torch/bf16", "onnxruntime/int8-dynamic")
+        for threads in (1, 4)
+    }
+
+
+def test_one_model_under_two_names_is_measured_once(tmp_path: Path) -> None:
+    text = STUDY.replace("  r: {random: distilbert}", "  twin: {path: ./m}")
+    found = plan.plan(resolved(tmp_path, text), [platform()])
+    assert len(found.entries) == 2 * len(found.jobs)
+
+
+def test_platforms_are_planned_apart_and_each_once(tmp_path: Path) -> None:
+    first, second = platform(), platform(cpu="another")
+    found = plan.plan(resolved(tmp_path), [first, second, first])
+    half = len(found.entries) // 2
+    assert [entry.platform_key for entry in found.entries] == [first.key] * half + [second.key] * half
+    assert len(set(found.keys)) == len(found.keys)
+
+
+def test_replicas_are_new_jobs_and_fresh_ones_count_on(tmp_path: Path) -> None:
+    one = plan.plan(resolved(tmp_path), [platform()])
+    three = plan.plan(resolved(tmp_path, STUDY + "replicas: 3\n"), [platform()])
+    fresh = plan.plan(resolved(tmp_path), [platform()], fresh=2)
+    assert three.keys[: len(one.keys)] == one.keys
+    assert len(set(three.keys)) == 3 * len(one.keys)
+    assert fresh.keys == three.keys[2 * len(one.keys) :]
+    assert {job.replica for job in fresh.jobs} == {2}
+
+
+def test_precision_and_time_do_not_make_another_job(tmp_path: Path) -> None:
+    one = plan.plan(resolved(tmp_path), [platform()])
+    other = plan.plan(resolved(tmp_path, STUDY + "precision: 10%\nmax_seconds: 5\n"), [platform()])
+    assert one.keys == other.keys
+    assert (other.jobs[0].budget.precision, other.jobs[0].budget.max_seconds) == (0.1, 5.0)
+
+
+def test_a_job_survives_its_way_through_json(tmp_path: Path) -> None:
+    for job in plan.plan(resolved(tmp_path), [platform()]).jobs:
+        assert records.from_document(records.PlannedJob, records.to_document(job)) == job
+
+
+STATES = st.sampled_from(["queued", "running", "done", "unsupported", "failed", "dead", "cancelled"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    threads=st.lists(st.sampled_from([1, 2, 3, 9, "physical", "logical", "all"]), min_size=1),
+    strategies=st.lists(
+        st.sampled_from(["torch/fp32", "torch/bf16", "torch/int8-dynamic", "onnxruntime/fp32"]), min_size=1
+    ),
+    replicas=st.integers(1, 3),
+    data=st.data(),
+)
+def test_planning_again_gives_the_same_keys_and_only_what_is_missing(
+    threads: list[int | str], strategies: list[str], replicas: int, data: st.DataObject
+) -> None:
+    text = STUDY.replace("[1, physical]", str(threads).replace("'", ""))
+    text = (
+        text.replace("[torch/fp32, torch/bf16, onnxruntime/int8-dynamic]", str(strategies)) + f"replicas: {replicas}\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        first = plan.plan(resolved(Path(folder), text), [platform()])
+        known = data.draw(st.dictionaries(st.sampled_from(first.keys), STATES))
+        again = plan.plan(resolved(Path(folder), text), [platform()], known)
+    assert again.keys == first.keys
+    assert {job.key for job in again.jobs} == set(first.keys) - set(known)
+    assert {e.key: e.state for e in again.entries if e.key in known and e.state != "impossible"} == known
+    assert len({job.key for job in first.jobs}) == len(first.jobs) == len(first.keys)

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import pytest
+
+from worker import rounds
+
+
+@pytest.mark.parametrize(
+    ("pass_ns", "items", "passes"),
+    [
+        (1_000_000, 1, 100),  # 1 ms a call: a leg of 100 ms
+        (30_000_000, 1, 7),  # 30 ms: seven calls, longer than a leg needs
+        (100_000_000, 1, 4),
+        (5_000_000_000, 1, 1),  # 5 s: one call is a long leg
+        (80_000_000, 16, 2),  # a pass over 16 inputs of 5 ms
+        (3_200_000_000, 16, 1),
+    ],
+)
+def test_a_leg_is_long_enough_and_holds_the_calls_that_percentiles_need(pass_ns: int, items: int, passes: int) -> None:
+    assert rounds.passes_for(pass_ns, items) == passes

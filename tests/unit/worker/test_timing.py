@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from worker.engine import timing
+
+
+class Machine:
+    """Calls that take as long as a script says."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        self.seconds = seconds
+        self.calls = 0
+
+    def __call__(self) -> None:
+        time.sleep(self.seconds[min(self.calls, len(self.seconds) - 1)])
+        self.calls += 1
+
+
+def test_a_leg_counts_whole_passes_and_throws_the_first_calls_away() -> None:
+    first, second = Machine([0.05, 0.002]), Machine([0.004])
+
+    samples = timing.run_leg([first, second], passes=5, rewarm_ns=1_000_000)
+
+    assert len(samples) == 10
+    assert first.calls == 6  # one call of the first was the re-warming
+    assert second.calls == 5
+    assert max(samples[::2]) < 50_000_000, "the slow first call was counted"
+    assert min(samples[1::2]) >= 4_000_000
+
+
+def test_warm_up_goes_on_until_times_stop_falling() -> None:
+    falling = Machine([0.08, 0.075, 0.05, 0.04, 0.03, 0.02, *[0.005] * 1000])
+
+    result = timing.warm_up([falling])
+
+    assert falling.calls > 6 + 12
+    assert result.calls == falling.calls
+    assert result.pass_ns == pytest.approx(5e6, rel=0.5)
