@@ -40,6 +40,12 @@ class Settings(pydantic_settings.BaseSettings):
     heartbeat: float = pydantic.Field(default=10.0, gt=0)  # seconds between heartbeats
     reconcile: float = pydantic.Field(default=15.0, gt=0)  # seconds between looks for lost messages
 
+    @pydantic.field_validator("database")
+    @classmethod
+    def _file_is_sqlite(cls, value: str) -> str:
+        """A bare file name means a SQLite database in that file."""
+        return value if "://" in value or not value else f"sqlite:///{value}"
+
     @classmethod
     def settings_customise_sources(
         cls,

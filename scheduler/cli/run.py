@@ -56,7 +56,7 @@ def run(
     Examples: quantfleet run study.yaml · quantfleet run study.yaml --model minilm=./minilm --dataset ./val.parquet
     """
     console = Console(stderr=True, quiet=quiet or as_json)
-    config = settings.load(database=as_address(database))
+    config = settings.load(database=database)
     loaded, resolved = _read(study, model, dataset, config)
     with local.Embedded(config) as embedded:
         plan = embedded.fresh_plan(resolved) if fresh else embedded.plan(resolved)
@@ -86,7 +86,7 @@ def plan(
 
     Examples: quantfleet plan study.yaml · quantfleet plan study.yaml --json
     """
-    config = settings.load(database=as_address(database))
+    config = settings.load(database=database)
     _, resolved = _read(study, model, dataset, config)
     platform = local.probe()
     opened = _existing(config.database)
@@ -103,13 +103,6 @@ def plan(
     console = Console()
     for table in plan_table.render(planned, guess):
         console.print(table)
-
-
-def as_address(database: str | None) -> str | None:
-    """A database option as an address: a bare file name means a SQLite file."""
-    if database is None or "://" in database:
-        return database
-    return f"sqlite:///{database}"
 
 
 def _read(
