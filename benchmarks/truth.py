@@ -2,8 +2,8 @@
 
     python -m benchmarks.truth [--model FOLDER] [--processes 12] [--seconds 1]
 
-For two models × threads 1 and 2: quantfleet measures fp32 (its baseline side) in fresh processes, and after each of
-its pairs a bare loop runs in a fresh process of its own, so that both see the same drift of the machine.
+For two models × threads 1 and 2: a job of one pair and a bare loop in a fresh process of its own, in turn, so that both
+see the same drift of the machine; as many fresh processes on each side.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ import math
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -56,18 +54,28 @@ def _row(place: station.Station, model: records.ModelRef, threads: int, processe
     )
     path, _ = prepare.inputs(place, case, lambda: None)
     call = {name: ids.tolist() for name, ids in load_calls(path)[0].items()}
+    ours: list[list[int]] = []
     bare: list[list[int]] = []
+    for number in range(processes):
+        # neither side may always come second: what a process frees, the next one gets
+        steps = [
+            lambda: ours.append(_ours(place, case, seconds)),
+            lambda: bare.append(_bare(place, case, seconds, call)),
+        ]
+        for step in steps if number % 2 else steps[::-1]:
+            step()
+    return _compared(model.name, threads, ours, bare)
 
-    def after_round(progress: Mapping[str, Any]) -> None:
-        if progress["pairs"] > len(bare):  # once for each pair; its two processes sleep meanwhile
-            bare.append(_bare(place, model, threads, seconds, call))
 
-    budget = records.Budget(precision=1e-9, max_seconds=0.0, min_pairs=processes)
-    measured, legs = latency.measure(place, case, budget, lambda: None, after_round)
-    return _compared(model.name, threads, measured, legs, bare)
+def _ours(place: station.Station, case: records.Case, seconds: float) -> list[int]:
+    """The baseline's counted samples of a job of one pair: what its reported median is taken over."""
+    budget = records.Budget(precision=1e-9, max_seconds=seconds, min_pairs=1)
+    _, legs = latency.measure(place, case, budget, lambda: None, lambda _: None)
+    return [ns for leg in legs if leg.side == "baseline" and not leg.disturbed for ns in leg.samples_ns]
 
 
-def _bare(place: station.Station, model: records.ModelRef, threads: int, seconds: float, call: object) -> list[int]:
+def _bare(place: station.Station, case: records.Case, seconds: float, call: object) -> list[int]:
+    model, threads = case.model, case.threads or 1
     where = f"random:{model.location}" if model.source == "random" else model.location
     cpus = ",".join(map(str, cores.choose(threads, place.cpus)))
     line = [sys.executable, str(Path(__file__).parent / "bare_loop.py"), where, str(threads), str(seconds), cpus]
@@ -76,23 +84,13 @@ def _bare(place: station.Station, model: records.ModelRef, threads: int, seconds
     return samples
 
 
-def _compared(
-    name: str,
-    threads: int,
-    measured: records.LatencyMeasurement,
-    legs: list[records.Leg],
-    bare: list[list[int]],
-) -> str:
-    reported = measured.baseline.percentiles[0].value_s or math.nan
-    looped = float(np.median([ns for process in bare for ns in process])) / 1e9
-    logs = []
-    for pair, process in enumerate(bare):
-        ours = [ns for leg in legs if leg.pair == pair and leg.side == "baseline" for ns in leg.samples_ns]
-        logs.append(math.log(statistics.median(ours) / statistics.median(process)))
+def _compared(name: str, threads: int, ours: list[list[int]], bare: list[list[int]]) -> str:
+    reported, looped = (float(np.median([ns for one in side for ns in one])) / 1e6 for side in (ours, bare))
+    logs = [math.log(statistics.median(a) / statistics.median(b)) for a, b in zip(ours, bare, strict=True) if a]
     half = t_quantile(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
     mean = statistics.fmean(logs)
     return (
-        f"{name:18} {threads:7d} {1e3 * reported:9.3f} ms {1e3 * looped:6.3f} ms  {reported / looped:6.3f}  "
+        f"{name:18} {threads:7d} {reported:9.3f} ms {looped:6.3f} ms  {reported / looped:6.3f}  "
         f"[{math.exp(mean - half):.3f}, {math.exp(mean + half):.3f}]"
     )
 
