@@ -27,6 +27,9 @@ from storage.database import Database
 POLL_S = 0.5
 """Seconds between two looks at the database while the worker measures: a look costs a few milliseconds of CPU."""
 
+IDLE_S = 2.0
+"""Nothing running for so long while jobs wait: look at once for what the queue lost."""
+
 RESTARTS = 3
 """Times that a worker which died is started again without a finished job in between."""
 
@@ -181,7 +184,7 @@ class Embedded:
         self._start()
 
     def _reconcile(self, *, running: bool) -> None:
-        if time.monotonic() - self._reconciled < self.config.reconcile:
+        if time.monotonic() - self._reconciled < (self.config.reconcile if running else IDLE_S):
             return
         self._reconciled = time.monotonic()
         lifecycle.expire(self.database)

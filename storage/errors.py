@@ -28,6 +28,7 @@ Everything that a library raises is translated at the one module that calls it (
 from __future__ import annotations
 
 import difflib
+import os.path
 from collections.abc import Iterable
 
 
@@ -129,6 +130,16 @@ class Unreachable(QuantfleetError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the most similar known name, or the empty string."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    """`; did you mean 'x'?` for the most similar known name, or the empty string.
+
+    Similar in letters (difflib), or else with a common beginning of three letters: `int9` means `int8-dynamic`.
+    """
+    names = list(known)
+    matches = difflib.get_close_matches(word, names, n=1, cutoff=0.5) or _same_start(word, names)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def _same_start(word: str, names: Iterable[str]) -> list[str]:
+    alike = [(len(os.path.commonprefix([word, name])), name) for name in names]
+    longest = max(alike, default=(0, ""), key=lambda pair: pair[0])
+    return [longest[1]] if longest[0] >= 3 else []

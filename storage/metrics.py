@@ -41,9 +41,9 @@ def seconds(value: float | None) -> str:
         return "–"
     for limit, scale, unit in ((1e-6, 1e9, "ns"), (1e-3, 1e6, "µs"), (1.0, 1e3, "ms")):
         if value < limit:
-            return f"{_three(value * scale)} {unit}"
+            return f"{three(value * scale)} {unit}"
     if value < 100:
-        return f"{_three(value)} s"
+        return f"{three(value)} s"
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
@@ -55,8 +55,8 @@ def bytes_(value: float | None) -> str:
         return "–"
     for limit, scale, unit in ((1e3, 1, "B"), (1e6, 1e3, "kB"), (1e9, 1e6, "MB")):
         if value < limit:
-            return f"{_three(value / scale)} {unit}"
-    return f"{_three(value / 1e9)} GB"
+            return f"{three(value / scale)} {unit}"
+    return f"{three(value / 1e9)} GB"
 
 
 def ratio(value: float | None) -> str:
@@ -69,7 +69,8 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
-def _three(value: float) -> str:
+def three(value: float) -> str:
+    """A number with three significant digits, trailing zeros kept: they were measured."""
     if value <= 0:
         return f"{value:.3g}"
     decimals = 2 - math.floor(math.log10(value))

@@ -193,6 +193,7 @@ class Leg:
     foreign_share: float  # CPU time of everything else ÷ (wall × cores)
     steal_share: float  # time the hypervisor gave to others ÷ (wall × cores)
     threads_burning: int  # threads that used CPU during the leg
+    preemptions: int  # times the kernel took a CPU from the child (involuntary context switches)
     disturbed: tuple[str, ...] = ()  # reasons; empty for a good leg
 
 
@@ -203,7 +204,7 @@ class SideFacts:
     strategy: str
     artifact: Artifact
     load_s: float  # reading and building, median over the pairs
-    first_answer_s: float  # first call, median over the pairs
+    first_answer_s: float | None  # first call, median over the pairs; None where nobody timed it
     resident_before_bytes: int  # resident memory before load, median
     resident_loaded_bytes: int  # after load, median
     resident_peak_bytes: int  # highest, maximum over the pairs

@@ -267,6 +267,7 @@ sample = sa.Table(
     sa.Column("foreign_share", sa.Double, nullable=False),
     sa.Column("steal_share", sa.Double, nullable=False),
     sa.Column("threads_burning", sa.Integer, nullable=False),
+    sa.Column("preemptions", sa.Integer, nullable=False),
     sa.Column("disturbed", JSON, nullable=False),
 )
 

@@ -112,5 +112,6 @@ def leg(
         "foreign_share": 0.01,
         "steal_share": 0.0,
         "threads_burning": 1,
+        "preemptions": 0,
     }
     return records.Leg(pair=pair, round=round, position=position, samples_ns=tuple(samples_ns), **{**values, **changes})

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 
 from storage import records
-from worker import cores, prepare, station
+from worker import cores, prepare, quiet, station
 from worker.nursery import Tick
 from worker.phases import MEASURING, Phases
 
@@ -28,18 +28,21 @@ def measure(
     threads = min(psutil.cpu_count(logical=False) or 1, len(place.cpus))
     with phases("start"):
         child = place.fork(station.family(case.strategy), tick)
+    observer = quiet.Observer()
     try:
         with phases("load"):
             opened = child.ask("open", _opening(place, prepared, threads), tick=tick)
         with phases("accuracy"):
             request = {"rows": str(rows), "batch": case.dataset.batch}
+            before = observer.snapshot(child.pid)
             seen = child.ask("predict", request, tick=tick, tell=lambda m: tell(_progress(m)))
+            conditions = quiet.judge(before, observer.snapshot(child.pid), cores=len(place.cpus), threads=threads)
     except BaseException:
         child.kill()
         raise
     finally:
         child.close()
-    return _measurement(prepared, opened, seen, digest, threads, phases), []
+    return _measurement(prepared, opened, seen, digest, conditions.threads_burning, phases), []
 
 
 def _opening(place: station.Station, prepared: prepare.Prepared, threads: int) -> dict[str, Any]:
@@ -60,7 +63,7 @@ def _measurement(
     opened: Mapping[str, Any],
     seen: Mapping[str, Any],
     digest: str,
-    threads: int,
+    threads_observed: int,
     phases: Phases,
 ) -> records.AccuracyMeasurement:
     predictions, labels = tuple(seen["predictions"]), tuple(seen["labels"])
@@ -68,12 +71,12 @@ def _measurement(
         strategy=prepared.strategy,
         artifact=prepared.artifact,
         load_s=opened["load_s"],
-        first_answer_s=0.0,
+        first_answer_s=None,
         resident_before_bytes=opened["resident_before_bytes"],
         resident_loaded_bytes=opened["resident_loaded_bytes"],
         resident_peak_bytes=seen["peak_bytes"],
         threads_set=opened["threads_set"],
-        threads_observed=threads,
+        threads_observed=threads_observed,
         percentiles=(),
         throughput_per_s=len(labels) / seen["seconds"],
         facts=opened["facts"],

@@ -1,6 +1,6 @@
 """The measured process's entry.
 
-`python -m worker.child FAMILY` is a *nursery*: it imports everything that a runtime family needs, starts no
+`python -m worker.child FAMILY DESCRIPTOR` is a *nursery*: it imports everything that a runtime family needs, starts no
 thread, and forks a fresh measured process for each request, so that a fresh process costs milliseconds
 instead of the seconds that importing torch takes. A forked child serves operations over its own channel:
 it sets its affinity and thread count before the first call, and never shares a thread pool, an allocator's
@@ -27,9 +27,6 @@ from typing import Any
 from storage import errors, records, strategies
 from worker import channel, kinship, quiet
 
-CONTROL = 3
-"""Descriptor number of a nursery's control channel."""
-
 _PAGE = mmap.PAGESIZE
 
 Operation = Callable[["Served", Mapping[str, Any]], Mapping[str, Any]]
@@ -45,12 +42,17 @@ class Served:
     layout: list[object] = field(default_factory=list)  # random padding that must stay alive
 
 
-def nursery(family: str) -> None:
-    """Import a runtime family once, then fork a measured process for each request until the channel closes."""
+def nursery(family: str, descriptor: int) -> None:
+    """Import a runtime family once, then fork a measured process for each request until the channel closes.
+
+    `descriptor` is the inherited control channel to the supervisor.
+    """
     parent = os.getppid()
     kinship.die_with(parent)
-    control = channel.adopt(CONTROL)
-    from worker.engine import operations
+    control = channel.adopt(descriptor)
+    from worker.engine import inputs, operations, timing  # imported here, so that no child has to
+
+    del inputs, timing
 
     operations.preload(family)
     control.send({"event": "ready", "threads": len(list(Path("/proc/self/task").iterdir()))})
@@ -261,7 +263,7 @@ def _leg(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
     after = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "samples_ns": samples,
-        "switches": after.ru_nivcsw - before.ru_nivcsw,
+        "preemptions": after.ru_nivcsw - before.ru_nivcsw,
         "peak_bytes": quiet.resident(os.getpid()).peak,
     }
 
@@ -295,4 +297,4 @@ OPERATIONS: Mapping[str, Operation] = {
 
 
 if __name__ == "__main__":
-    nursery(sys.argv[1])
+    nursery(sys.argv[1], int(sys.argv[2]))

@@ -68,7 +68,7 @@ def measure(
             tally.pair_costs.append(time.monotonic() - began - sum(tally.pair_costs) - sum(tally.round_costs))
             tally.opened.append(pair.seats)
             stopped = _fill(pair, tally, budget, began, tell)
-    return _measurement(case, run, tally, phases, stopped, digest), tally.legs
+    return _measurement(case, budget, run, tally, stopped, digest), tally.legs
 
 
 def _prepared(place: station.Station, case: records.Case, phases: Phases, tick: Tick) -> tuple[rounds.Run, str]:
@@ -156,12 +156,12 @@ def _progress(tally: Tally, estimate: GainEstimate, budget: records.Budget, elap
 
 
 def _measurement(
-    case: records.Case, run: rounds.Run, tally: Tally, phases: Phases, stopped: str, digest: str
+    case: records.Case, budget: records.Budget, run: rounds.Run, tally: Tally, stopped: str, digest: str
 ) -> records.LatencyMeasurement:
     estimate = tally.estimate()
     baseline = _side("baseline", case, run, tally)
     strategy = _side("strategy", case, run, tally)
-    flags, notes = _flags(case, run, tally, estimate, (baseline, strategy))
+    flags, notes = _flags(case, budget, tally, estimate, (baseline, strategy))
     return records.LatencyMeasurement(
         gain=estimate.interval,
         baseline=baseline,
@@ -171,8 +171,8 @@ def _measurement(
         variance_between=estimate.variance_between,
         variance_within=estimate.variance_within,
         stopped=stopped,
-        measured_s=phases.of(*MEASURING),
-        overhead={name: s for name, s in phases.seconds().items() if name not in MEASURING},
+        measured_s=run.phases.of(*MEASURING),
+        overhead={name: s for name, s in run.phases.seconds().items() if name not in MEASURING},
         flags=flags,
         input_digest=digest,
         notes=notes,
@@ -206,7 +206,7 @@ def _side(side: records.Side, case: records.Case, run: rounds.Run, tally: Tally)
 
 def _flags(
     case: records.Case,
-    run: rounds.Run,
+    budget: records.Budget,
     tally: Tally,
     estimate: GainEstimate,
     sides: Sequence[records.SideFacts],
@@ -226,6 +226,10 @@ def _flags(
                 f"{side.strategy}: {case.threads} threads asked for, {side.threads_set} set, "
                 f"{side.threads_observed} burnt CPU"
             )
+    if estimate.precision is None or estimate.precision > budget.precision:
+        flags.append("wide")
+        reached = "no interval" if estimate.precision is None else f"±{100 * estimate.precision:.1f} %"
+        notes.append(f"{reached} where ±{100 * budget.precision:g} % was asked for: the time was over")
     if tally.repeated_rounds:
         notes.append(f"{tally.repeated_rounds} disturbed rounds were measured again")
     return tuple(dict.fromkeys(flags)), tuple(dict.fromkeys(notes))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from storage import errors
-from worker import channel, child
+from worker import channel
 
 Tick = Callable[[], None]
 """Called about every second while the supervisor waits; raises to give up (lease lost, cancelled, stopped)."""
@@ -178,7 +178,6 @@ class Nursery:
         ours, theirs = channel.pair()
         sink: Any = self._log.open("ab") if self._log else subprocess.DEVNULL
         with theirs:
-            os.set_inheritable(theirs.fileno(), True)
             self._process = _spawn(self.family, self._environ, theirs.fileno(), sink)
         if self._log:
             sink.close()
@@ -233,14 +232,9 @@ def environment(outer: Mapping[str, str]) -> dict[str, str]:
 
 
 def _spawn(family: str, environ: Mapping[str, str], control: int, sink: Any) -> subprocess.Popen[bytes]:
-    """Start a nursery in a process group of its own, its control channel as descriptor `child.CONTROL`."""
-    code = (
-        f"import os, sys; os.dup2({control}, {child.CONTROL}); "
-        f"{'' if control == child.CONTROL else f'os.close({control}); '}"
-        f"from worker import child; child.nursery({family!r})"
-    )
+    """Start a nursery in a process group of its own; it inherits its control channel."""
     return subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-P", "-m", "worker.child", family, str(control)],
         env=dict(environ),
         pass_fds=[control],
         stdin=subprocess.DEVNULL,

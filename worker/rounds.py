@@ -92,6 +92,7 @@ class Pair:
             foreign_share=seen.foreign_share,
             steal_share=seen.steal_share,
             threads_burning=seen.threads_burning,
+            preemptions=answer["preemptions"],
             disturbed=seen.disturbed,
         )
 

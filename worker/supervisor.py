@@ -17,6 +17,10 @@ log = logging.getLogger(__name__)
 PROGRESS_S = 2.0
 """Seconds between two writes of a job's progress: each is a transaction on a host that is being measured."""
 
+STORE_PATIENCE_S = 300.0
+"""How long a finished measurement waits for its database; a lease that runs out meanwhile is only lost if another
+worker claims the job, and then this result is kept as superseded."""
+
 
 class GiveBack(Exception):
     """The worker stops: the job goes back to the queue, nothing of it counts."""
@@ -104,9 +108,22 @@ def _do(place: station.Station, database: Database, claim: records.Claim, patien
         failure, final = explain(exc)
         log.warning("job %s: %s\n%s", claim.job_id, failure.message, failure.detail)
         return lifecycle.fail(database, claim, failure, final=final)
-    if not lifecycle.finish(database, claim, measurement, legs):
-        return "superseded"
-    return "done"
+    return "done" if _store(database, claim, measurement, legs) else "superseded"
+
+
+def _store(
+    database: Database, claim: records.Claim, measurement: Measurement, legs: Sequence[records.Leg]
+) -> bool:
+    """Store the result, waiting for a database that is busy or away: a measurement is worth more than a minute."""
+    deadline = time.monotonic() + STORE_PATIENCE_S
+    while True:
+        try:
+            return lifecycle.finish(database, claim, measurement, legs)
+        except (errors.DatabaseBusy, errors.Unreachable) as exc:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("result of job %s not stored yet: %s", claim.job_id, exc)
+            time.sleep(1.0)
 
 
 def _measure(

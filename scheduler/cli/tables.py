@@ -225,7 +225,7 @@ def _in_one_unit(own: str, other: str) -> str:
 
 def rate(value: float | None) -> str:
     """Rows per second with three significant digits."""
-    return "–" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+    return "–" if value is None else metrics.three(value)
 
 
 def _accuracy(row: Comparison) -> str:

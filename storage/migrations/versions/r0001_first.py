@@ -326,6 +326,7 @@ def _tables() -> None:
         sa.Column("foreign_share", sa.Double(), nullable=False),
         sa.Column("steal_share", sa.Double(), nullable=False),
         sa.Column("threads_burning", sa.Integer(), nullable=False),
+        sa.Column("preemptions", sa.Integer(), nullable=False),
         sa.Column("disturbed", JSON, nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["result.job_id"], name=op.f("fk_sample_job_id_result")),
         sa.PrimaryKeyConstraint("job_id", "number", name=op.f("pk_sample")),

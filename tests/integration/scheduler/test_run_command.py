@@ -138,8 +138,8 @@ VICTIMS: dict[str, Callable[[psutil.Process], psutil.Process | None]] = {
     "run": lambda run: run,
     "launcher": lambda run: _child_of(run, "worker.app"),
     "supervisor": lambda run: _supervisor(run),  # noqa: PLW0108 - defined below
-    "nursery": lambda run: _child_of(_supervisor(run), "nursery"),
-    "measured": lambda run: _child_of(_child_of(_supervisor(run), "nursery"), "nursery"),
+    "nursery": lambda run: _child_of(_supervisor(run), "worker.child"),
+    "measured": lambda run: _child_of(_child_of(_supervisor(run), "worker.child"), "worker.child"),
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import database, keys, lifecycle, queries, records
+from storage import database, errors, keys, lifecycle, queries, records
 from storage.database import Database
 from worker import station, supervisor
 
@@ -169,3 +169,21 @@ def test_a_broken_checkpoint_fails_at_once_with_its_reason(
 
     (view,) = queries.results(db)
     assert "damaged weights" in (view.message or "")
+
+
+def test_a_busy_database_delays_a_result_and_does_not_lose_it(
+    db: Database, place: station.Station, model: records.ModelRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = _submit(db, place, _latency(model, "torch/int8-dynamic"))
+    really_finish, refusals = lifecycle.finish, iter([errors.DatabaseBusy("locked"), errors.Unreachable("away")])
+
+    def finish(*given: object, **named: object) -> bool:
+        refusal = next(refusals, None)
+        if refusal is not None:
+            raise refusal
+        return really_finish(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(lifecycle, "finish", finish)
+
+    assert supervisor.run_job(place, db, job_id) == "done"
+    assert queries.results(db)[0].gain is not None

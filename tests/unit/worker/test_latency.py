@@ -35,6 +35,7 @@ class ScriptedPair:
             foreign_share=0.0,
             steal_share=0.0,
             threads_burning=1,
+            preemptions=0,
             disturbed=() if gain is not None else ("other processes used 1.0 cores",),
         )
         return [leg], PairedRound(pair=self.number, round=self.rounds - 1, log_gain=math.log(gain or 1.0))
