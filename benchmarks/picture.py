@@ -1,6 +1,6 @@
 """The README's picture: gains with their intervals as an SVG, from `quantfleet compare --json`.
 
-    quantfleet compare --study clinc150 --json | python -m benchmarks.picture > docs/gains.svg
+quantfleet compare --study clinc150 --json | python -m benchmarks.picture > docs/gains.svg
 """
 
 from __future__ import annotations

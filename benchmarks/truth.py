@@ -58,12 +58,11 @@ def _row(place: station.Station, model: records.ModelRef, threads: int, processe
     bare: list[list[int]] = []
     for number in range(processes):
         # neither side may always come second: what a process frees, the next one gets
-        steps = [
-            lambda: ours.append(_ours(place, case, seconds)),
-            lambda: bare.append(_bare(place, case, seconds, call)),
-        ]
-        for step in steps if number % 2 else steps[::-1]:
-            step()
+        if number % 2:
+            ours.append(_ours(place, case, seconds))
+        bare.append(_bare(place, case, seconds, call))
+        if not number % 2:
+            ours.append(_ours(place, case, seconds))
     return _compared(model.name, threads, ours, bare)
 
 

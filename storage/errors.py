@@ -28,7 +28,6 @@ Everything that a library raises is translated at the one module that calls it (
 from __future__ import annotations
 
 import difflib
-import os.path
 from collections.abc import Iterable
 
 
@@ -140,6 +139,4 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _same_start(word: str, names: Iterable[str]) -> list[str]:
-    alike = [(len(os.path.commonprefix([word, name])), name) for name in names]
-    longest = max(alike, default=(0, ""), key=lambda pair: pair[0])
-    return [longest[1]] if longest[0] >= 3 else []
+    return [name for name in names if len(word) >= 3 and name.startswith(word[:3])][:1]

@@ -43,8 +43,8 @@ class Settings(pydantic_settings.BaseSettings):
     @pydantic.field_validator("database")
     @classmethod
     def _file_is_sqlite(cls, value: str) -> str:
-        """A bare file name means a SQLite database in that file."""
-        return value if "://" in value or not value else f"sqlite:///{value}"
+        """A bare file name means a SQLite database in that file; what has a colon may be a mistyped address."""
+        return value if ":" in value or not value else f"sqlite:///{value}"
 
     @classmethod
     def settings_customise_sources(

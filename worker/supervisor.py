@@ -111,9 +111,7 @@ def _do(place: station.Station, database: Database, claim: records.Claim, patien
     return "done" if _store(database, claim, measurement, legs) else "superseded"
 
 
-def _store(
-    database: Database, claim: records.Claim, measurement: Measurement, legs: Sequence[records.Leg]
-) -> bool:
+def _store(database: Database, claim: records.Claim, measurement: Measurement, legs: Sequence[records.Leg]) -> bool:
     """Store the result, waiting for a database that is busy or away: a measurement is worth more than a minute."""
     deadline = time.monotonic() + STORE_PATIENCE_S
     while True:
