@@ -189,7 +189,17 @@ class Embedded:
         self._reconciled = time.monotonic()
         lifecycle.expire(self.database)
         if not running:
+            self._same_platform()
             outbox.reconcile(self.database, self.publisher, older_than=REPUBLISH_S)
+
+    def _same_platform(self) -> None:
+        """Make sure that the worker serves what was planned for: it probes the machine itself."""
+        (here,) = [host for host in queries.hosts(self.database) if host.name == self.config.host]
+        if here.platform.key != self.platform.key:
+            raise errors.ChildFailed(
+                "this machine's fingerprint changed between planning and measuring; "
+                "compare `quantfleet hardware` with what `quantfleet plan` saw, and run again"
+            )
 
 
 def plan_here(

@@ -82,9 +82,8 @@ class Budget:
     """How precise a gain is wanted, and what that may cost. Not part of a job's identity."""
 
     precision: float = 0.03  # half width of the gain's 95 % interval, relative
-    max_seconds: float = 60.0  # measuring time of one job, preparation and loading apart
+    max_seconds: float = 60.0  # time of one job's pairs, preparation apart; the least pairs are always done
     min_pairs: int = 5  # pairs of fresh processes, at least
-    max_pairs: int = 40  # pairs of fresh processes, at most
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -226,7 +225,7 @@ class LatencyMeasurement:
     rounds: int  # over all pairs
     variance_between: float  # of log gains, between pairs
     variance_within: float  # of log gains, between rounds of a pair
-    stopped: str  # "precision", "max_seconds" or "max_pairs"
+    stopped: str  # "precision" or "max_seconds"
     measured_s: float  # time in legs and warm-up
     overhead: Mapping[str, float]  # seconds by phase: prepare, inputs, start, load, warm-up, legs, wait, …
     flags: tuple[str, ...] = ()  # "disturbed", "threads", "wide", …

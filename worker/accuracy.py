@@ -28,7 +28,7 @@ def measure(
     threads = min(psutil.cpu_count(logical=False) or 1, len(place.cpus))
     with phases("start"):
         child = place.fork(station.family(case.strategy), tick)
-    observer = quiet.Observer()
+    observer = quiet.Observer(ignore=place.own_pids())
     try:
         with phases("load"):
             opened = child.ask("open", _opening(place, prepared, threads), tick=tick)

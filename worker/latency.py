@@ -83,7 +83,7 @@ def _prepared(place: station.Station, case: records.Case, phases: Phases, tick: 
     run = rounds.Run(
         place=place,
         phases=phases,
-        observer=quiet.Observer(ignore=()),
+        observer=quiet.Observer(ignore=place.own_pids()),
         tick=tick,
         cores=len(place.cpus),
         sides=sides,

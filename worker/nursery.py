@@ -127,6 +127,11 @@ class Nursery:
         self._ended: dict[int, dict[str, Any]] = {}
         self.start_s = 0.0  # what starting and importing took the last time
 
+    @property
+    def pid(self) -> int | None:
+        """Its process id, None while it is not running."""
+        return None if self._process is None else self._process.pid
+
     def fork(self, *, lock: int, memory_bytes: int | None = None, tick: Tick = _nothing) -> Child:
         """A fresh measured process; `lock` is the measuring lock's descriptor, which it keeps open."""
         control = self._alive(tick)

@@ -75,6 +75,11 @@ class Station:
             self._nurseries[family] = nursery.Nursery(family, environ, log / f"nursery-{family}.log")
         return self._nurseries[family]
 
+    def own_pids(self) -> list[int]:
+        """Processes whose CPU time is the tool's own: nurseries, and the launcher that started this process."""
+        started = (one.pid for one in self._nurseries.values())
+        return [os.getppid(), *(pid for pid in started if pid is not None)]
+
     def memory_limit(self) -> int:
         """Bytes that one measured process may allocate."""
         if self.settings.memory_gib is not None:

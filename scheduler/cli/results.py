@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from scheduler import compare as comparing
 from scheduler.cli import export, tables
@@ -95,6 +96,7 @@ def compare(
             _write(export.as_csv(export.COMPARISON_FIELDS, map(export.flat_comparison, rows)))
         elif rows:
             show(rows)
+            _mention_left_out(0 if include_disturbed else comparing.disturbed_left_out(views))
         else:
             _write(_nothing(db, study))
 
@@ -145,6 +147,16 @@ def comparisons(db: Database, views: Sequence[ResultView], *, include_disturbed:
 def show(rows: Sequence[Comparison]) -> None:
     """Print a comparison for people, as wide as the terminal."""
     _print(tables.comparison(rows, _console().width))
+
+
+def _mention_left_out(count: int) -> None:
+    if count:
+        what = "1 disturbed result is" if count == 1 else f"{count} disturbed results are"
+        hint = (
+            f"{what} left out. Stop what else runs (`quantfleet doctor` names it) and measure again "
+            "(`quantfleet run --fresh`), or show them with `quantfleet compare --include-disturbed`."
+        )
+        _print(Text(hint))
 
 
 def sort_rows(rows: Sequence[Row], by: str | None) -> list[Row]:

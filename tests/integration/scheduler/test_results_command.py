@@ -67,6 +67,20 @@ def test_compare_prints_gain_baseline_accuracy_and_what_could_not_run(measured: 
     assert max(map(len, result.output.splitlines())) <= 80
 
 
+def test_disturbed_results_are_left_out_and_the_person_is_told_how_to_see_them(sqlite: str) -> None:
+    with Database.open(sqlite) as db:
+        (job_id,) = submit(db, builders.case())
+        lifecycle.finish(db, claim(db, job_id), builders.latency(flags=("disturbed",)), [])
+
+    hidden = call("compare", "--database", sqlite).output
+    shown = call("compare", "--database", sqlite, "--include-disturbed").output
+
+    assert "1 disturbed result is left out" in hidden
+    assert "×2.50" not in hidden
+    assert "×2.50" in shown
+    assert "left out." not in shown
+
+
 def test_compare_as_json_and_csv_says_the_same(measured: str) -> None:
     document = json.loads(call("compare", "--database", measured, "--json").output)
     rows = list(csv.DictReader(io.StringIO(call("compare", "--database", measured, "--csv").output)))
