@@ -1,6 +1,6 @@
 """The README's table as Markdown, from `quantfleet compare --json`.
 
-    quantfleet compare --study clinc150 --json | python -m benchmarks.table
+quantfleet compare --study clinc150 --json | python -m benchmarks.table
 """
 
 from __future__ import annotations

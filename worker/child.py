@@ -230,9 +230,10 @@ def _open(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
 def _bind(served: Served, inputs: str) -> float:
     """Bind every call, and time the very first one."""
     served.calls = [served.session.bind(call) for call in load_calls(Path(inputs))]
-    began = time.perf_counter()
-    served.calls[0]()
-    return time.perf_counter() - began
+    with served.session.calling():
+        began = time.perf_counter()
+        served.calls[0]()
+        return time.perf_counter() - began
 
 
 def load_calls(path: Path) -> list[dict[str, Any]]:
@@ -245,7 +246,8 @@ def load_calls(path: Path) -> list[dict[str, Any]]:
 def _warm(served: Served, _request: Mapping[str, Any]) -> Mapping[str, Any]:
     from worker.engine import timing
 
-    result = timing.warm_up(served.calls)
+    with served.session.calling():
+        result = timing.warm_up(served.calls)
     return {
         "calls": result.calls,
         "seconds": result.seconds,
@@ -259,7 +261,8 @@ def _leg(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
     from worker.engine import timing
 
     before = resource.getrusage(resource.RUSAGE_SELF)
-    samples = timing.run_leg(served.calls, request["passes"], request["rewarm_ns"])
+    with served.session.calling():
+        samples = timing.run_leg(served.calls, request["passes"], request["rewarm_ns"])
     after = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "samples_ns": samples,

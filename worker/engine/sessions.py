@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,9 @@ class Session(Protocol):
     @property
     def facts(self) -> Mapping[str, Any]:
         """What really runs: engine, quantized layers, kernels, … as plain JSON data."""
+
+    def calling(self) -> AbstractContextManager[object]:
+        """What bound calls are made inside of; entered once for many calls."""
 
     def bind(self, call: Call) -> Callable[[], object]:
         """A call that is ready to be timed: every conversion of its inputs is done."""

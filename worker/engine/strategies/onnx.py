@@ -7,7 +7,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,10 @@ class OnnxSession:
     def facts(self) -> Mapping[str, Any]:
         """Providers, spinning, node types of the optimized graph."""
         return self._facts
+
+    def calling(self) -> AbstractContextManager[object]:
+        """Nothing to enter."""
+        return nullcontext()
 
     def bind(self, call: sessions.Call) -> Callable[[], object]:
         """A call over contiguous int64 arrays, which ONNX Runtime reads without copying."""
