@@ -2,8 +2,8 @@
 
     python -m benchmarks.truth [--model FOLDER] [--processes 12] [--seconds 1]
 
-For two models × threads 1 and 2: a job of one pair and a bare loop in a fresh process of its own, in turn, so that both
-see the same drift of the machine; as many fresh processes on each side.
+For two models × threads 1 and 2: a job of two pairs and two bare loops, each in a fresh process of its own, in turn, so
+that both see the same drift of the machine; as many fresh processes on each side.
 """
 
 from __future__ import annotations
@@ -56,21 +56,22 @@ def _row(place: station.Station, model: records.ModelRef, threads: int, processe
     call = {name: ids.tolist() for name, ids in load_calls(path)[0].items()}
     ours: list[list[int]] = []
     bare: list[list[int]] = []
-    for number in range(processes):
+    for number in range(0, processes, 2):
         # neither side may always come second: what a process frees, the next one gets
-        if number % 2:
-            ours.append(_ours(place, case, seconds))
-        bare.append(_bare(place, case, seconds, call))
-        if not number % 2:
-            ours.append(_ours(place, case, seconds))
+        if number % 4:
+            ours += _ours(place, case, seconds)
+        bare += [_bare(place, case, seconds, call), _bare(place, case, seconds, call)]
+        if not number % 4:
+            ours += _ours(place, case, seconds)
     return _compared(model.name, threads, ours, bare)
 
 
-def _ours(place: station.Station, case: records.Case, seconds: float) -> list[int]:
-    """The baseline's counted samples of a job of one pair: what its reported median is taken over."""
-    budget = records.Budget(precision=1e-9, max_seconds=seconds, min_pairs=1)
+def _ours(place: station.Station, case: records.Case, seconds: float) -> list[list[int]]:
+    """The baseline's counted samples of a job of two pairs, pair by pair: what its reported median is taken over."""
+    budget = records.Budget(precision=1e-9, max_seconds=2 * seconds, min_pairs=2)
     _, legs = latency.measure(place, case, budget, lambda: None, lambda _: None)
-    return [ns for leg in legs if leg.side == "baseline" and not leg.disturbed for ns in leg.samples_ns]
+    good = [leg for leg in legs if leg.side == "baseline" and not leg.disturbed]
+    return [[ns for leg in good if leg.pair == pair for ns in leg.samples_ns] for pair in (0, 1)]
 
 
 def _bare(place: station.Station, case: records.Case, seconds: float, call: object) -> list[int]:

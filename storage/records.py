@@ -83,7 +83,7 @@ class Budget:
 
     precision: float = 0.03  # half width of the gain's 95 % interval, relative
     max_seconds: float = 60.0  # time of one job's pairs, preparation apart; the least pairs are always done
-    min_pairs: int = 5  # pairs of fresh processes, at least
+    min_pairs: int = 6  # pairs of fresh processes, at least
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

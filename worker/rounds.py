@@ -25,7 +25,7 @@ REWARM_NS = 10_000_000
 CALLS: tuple[tuple[int, int], ...] = ((60_000_000, 8), (250_000_000, 4))
 """Calls in a leg, at least, for calls faster than so many ns; slower ones are not repeated within a leg.
 
-Five pairs of two rounds then hold the 130 samples that p95 needs, or the 64 that p90 needs, even when the time is
+Six pairs of two rounds then hold the 130 samples that p95 needs, or the 64 that p90 needs, even when the time is
 over in the last pair's first round.
 """
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -55,7 +56,7 @@ class Display:
             self._ended, self._at_start = ended, len(ended)
         for job in news.jobs:
             if job.id in ended - self._ended:
-                self._console.print(ended_line(job))
+                self._console.print(ended_line(job), soft_wrap=True)
         self._ended = ended
         self._bar.update(self._task, completed=len(ended), left=self._left(len(ended), len(news.jobs)))
         self._live.update(self._picture(news), refresh=True)
@@ -76,7 +77,7 @@ class Display:
 
 def case_name(job: queries.JobView) -> str:
     """A job in a few words: `minilm torch/int8-dynamic · 1 thread · b1×l16`."""
-    parts = [f"{job.model} {job.strategy}"]
+    parts = [escape(f"{job.model} {job.strategy}")]
     if job.threads is not None:
         parts.append(f"{job.threads} thread{'s' if job.threads != 1 else ''}")
     parts.append(job.input or job.kind)
@@ -92,7 +93,7 @@ def ended_line(job: queries.JobView) -> str:
     """One line for a job that has come to its end."""
     colour = {"done": "green", "unsupported": "yellow"}.get(job.state, "red")
     took = f" in {metrics.seconds(job.wall_s)}" if job.wall_s is not None else ""
-    tail = f": {job.message}" if job.message and job.state != "done" else ""
+    tail = f": {escape(job.message)}" if job.message and job.state != "done" else ""
     return f"  [{colour}]{job.state}[/{colour}] {case_name(job)}{took}{tail}"
 
 

@@ -148,7 +148,7 @@ def _report(
     bad = [job for job in jobs if job.state in BAD_ENDS]
     results.compare(database=config.database, study=study, as_json=as_json)
     for job in bad:
-        console.print(f"[red]{job.state}[/red] {job.model} {job.strategy} {job.input or ''}: {job.message}")
+        console.print(progress.ended_line(job), soft_wrap=True)
     if bad:
         raise typer.Exit(1)
 
