@@ -227,11 +227,16 @@ def _run_lock(file: Path) -> Iterator[None]:
             raise errors.AlreadyRunning(
                 f"{file} is in use by another `quantfleet run` ({holder}); wait for it, or name another --database"
             ) from None
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()}")
-        stream.flush()
+        _leave_word(stream.fileno(), f"process {os.getpid()}")
         yield
-        stream.truncate(0)
+        _leave_word(stream.fileno(), "")
+
+
+def _leave_word(descriptor: int, text: str) -> None:
+    """Say who holds the lock; on a full disk the lock works without words."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
 
 
 def worker_environment(config: settings.Settings) -> Mapping[str, str]:

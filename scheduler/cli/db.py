@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from storage import settings
+from storage import errors, settings
+from storage.database import Database
 from storage.database import check as schema_check
 from storage.database import upgrade as schema_upgrade
 
@@ -25,10 +26,10 @@ def upgrade(database: DatabaseOption = None) -> None:
     Examples: quantfleet db upgrade · quantfleet db upgrade --database postgresql://user@host/quantfleet
     """
     config = settings.load(database=database)
-    before = schema_check(config.database)
+    before = _current(config.database)
     schema_upgrade(config.database)
-    after = schema_check(config.database)
-    change = "was up to date" if before.current == after.current else f"{before.current or 'empty'} → {after.current}"
+    after = _current(config.database)
+    change = "was up to date" if before == after else f"{before or 'new'} → {after}"
     typer.echo(f"{config.redacted_database()}: {change}")
 
 
@@ -47,7 +48,23 @@ def check(
     if as_json:
         typer.echo(json.dumps({"current": state.current, "head": state.head, "usable": good}))
     else:
-        verdict = "this version's schema" if good else f"not this version's ({state.head}): run `quantfleet db upgrade`"
-        typer.echo(f"{config.redacted_database()}: schema {state.current or 'none'}, {verdict}")
+        typer.echo(f"{config.redacted_database()}: schema {state.current or 'none'}, {_verdict(config.database)}")
     if not good:
         raise typer.Exit(1)
+
+
+def _current(address: str) -> str | None:
+    """The schema that a database has, None for one that is not there yet; what else is wrong, upgrading will tell."""
+    try:
+        return schema_check(address).current
+    except errors.DatabaseError:
+        return None
+
+
+def _verdict(address: str) -> str:
+    """Whether this version can use the database, and what to do if not."""
+    try:
+        Database.open(address, readonly=True).close()
+    except errors.SchemaMismatch as exc:
+        return f"not this version's: {exc}"
+    return "this version's schema"

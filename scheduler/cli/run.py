@@ -72,7 +72,7 @@ def run(
             embedded.stop()
             console.print("stopped; what was done is stored, and the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
-    _report(config, loaded.name, jobs, console, as_json)
+    _report(config, loaded.name, jobs, as_json)
 
 
 def plan(
@@ -142,14 +142,9 @@ def _opening(
     )
 
 
-def _report(
-    config: settings.Settings, study: str, jobs: list[queries.JobView], console: Console, as_json: bool
-) -> None:
-    bad = [job for job in jobs if job.state in BAD_ENDS]
+def _report(config: settings.Settings, study: str, jobs: list[queries.JobView], as_json: bool) -> None:
     results.compare(database=config.database, study=study, as_json=as_json)
-    for job in bad:
-        console.print(progress.ended_line(job), soft_wrap=True)
-    if bad:
+    if any(job.state in BAD_ENDS for job in jobs):
         raise typer.Exit(1)
 
 
