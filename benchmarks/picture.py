@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-LEFT, TOP, ROW, PLOT, RIGHT = 290, 64, 22, 420, 150
+LEFT, TOP, ROW, PLOT, RIGHT = 330, 64, 24, 440, 60
 COLOURS = ("#0072b2", "#d55e00", "#009e73")  # Okabe and Ito: told apart by colour-blind readers
 LARGEST_TICK = 16
 
@@ -76,8 +76,8 @@ def _dot(row: dict[str, Any], x: Any, y: float, index: int, count: int) -> str:
     return (
         f"<g><title>{html.escape(label)}</title>"
         f'<line x1="{x(row["gain_low"]):.1f}" x2="{x(row["gain_high"]):.1f}" y1="{at:.1f}" y2="{at:.1f}" '
-        f'stroke="{colour}" stroke-width="3" stroke-opacity="0.45"/>'
-        f'<circle cx="{x(row["gain"]):.1f}" cy="{at:.1f}" r="4" fill="{colour}"/></g>'
+        f'stroke="{colour}" stroke-width="7" stroke-opacity="0.4"/>'
+        f'<circle cx="{x(row["gain"]):.1f}" cy="{at:.1f}" r="2.5" fill="{colour}"/></g>'
     )
 
 

@@ -57,7 +57,9 @@ def _sqlite_error(name: str, said: str, file: Path) -> errors.QuantfleetError | 
     if name.startswith("SQLITE_CORRUPT"):
         return errors.DatabaseError(f"{where} is damaged ({said})")
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM")):
-        return errors.DatabaseError(f"{where} cannot be opened or read ({said})")
+        return errors.DatabaseError(
+            f"{where} cannot be opened or read ({said}); is its disk full, or the file another's?"
+        )
     return None
 
 

@@ -24,7 +24,6 @@ PACKAGES = (
     "openvino",
     "nncf",
     "torchao",
-    "quantfleet",
 )
 """Distributions whose version belongs to a result."""
 
