@@ -69,6 +69,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 pair`, `6 pairs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def three(value: float) -> str:
     """A number with three significant digits, trailing zeros kept: they were measured."""
     if value <= 0:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from storage import records
+from storage import metrics, records
 from storage.statistics import (
     GainEstimate,
     PairedRound,
@@ -232,7 +232,7 @@ def _flags(
         reached = "no interval" if estimate.precision is None else f"±{100 * estimate.precision:.1f} %"
         notes.append(f"{reached} where ±{100 * budget.precision:g} % was asked for: the time was over")
     if tally.repeated_rounds:
-        notes.append(f"{tally.repeated_rounds} disturbed rounds were measured again")
+        notes.append(f"measured again: {metrics.counted(tally.repeated_rounds, 'disturbed round')}")
     return tuple(dict.fromkeys(flags)), tuple(dict.fromkeys(notes))
 
 

@@ -79,7 +79,7 @@ def case_name(job: queries.JobView) -> str:
     """A job in a few words: `minilm torch/int8-dynamic · 1 thread · b1×l16`."""
     parts = [escape(f"{job.model} {job.strategy}")]
     if job.threads is not None:
-        parts.append(f"{job.threads} thread{'s' if job.threads != 1 else ''}")
+        parts.append(metrics.counted(job.threads, "thread"))
     parts.append(job.input or job.kind)
     return " · ".join(parts)
 
@@ -104,8 +104,8 @@ def _so_far(progress: Mapping[str, Any]) -> str:
         if progress.get("gain_low") is not None:
             band = f" [{metrics.ratio(progress['gain_low'])} – {metrics.ratio(progress['gain_high'])}]"
         return (
-            f"{metrics.ratio(progress['gain'])}{band.replace('[', chr(92) + '[')}, {progress['pairs']} pairs, "
-            f"{progress['rounds']} rounds"
+            f"{metrics.ratio(progress['gain'])}{band.replace('[', chr(92) + '[')}, "
+            f"{metrics.counted(progress['pairs'], 'pair')}, {metrics.counted(progress['rounds'], 'round')}"
         )
     if phase == "accuracy":
         return f"accuracy {progress['done']} of {progress['total']} rows"

@@ -36,6 +36,10 @@ SYMBOLS = {
 """How a mark is shown in a table; the footer explains those that occur."""
 
 
+NOTHING = "–"
+"""A cell without a number."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column(Generic[T]):
     """One column: its heading and the cell of a row (may have several lines)."""
@@ -48,8 +52,12 @@ class Column(Generic[T]):
 def folded(
     keys: Sequence[Column[T]], columns: Sequence[Column[T]], sections: Sequence[tuple[str, Sequence[T]]], width: int
 ) -> Iterator[RenderableType]:
-    """As many tables as the width needs; each repeats the key columns. A section is a heading and its rows."""
+    """As many tables as the width needs; each repeats the key columns. A section is a heading and its rows.
+
+    A column in which no row has anything is left out, as long as another one remains.
+    """
     rows = [row for _, part in sections for row in part]
+    columns = [column for column in columns if any(column.cell(row) != NOTHING for row in rows)] or columns
     headings = max((Text(heading).cell_len for heading, _ in sections), default=0)
     room = width - max(headings, _width(keys[0], rows)) - sum(GAP + _width(column, rows) for column in keys[1:])
     taken: list[Column[T]] = []

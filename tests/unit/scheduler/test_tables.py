@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 
 from scheduler.cli import export, results, tables
 from scheduler.compare import MARKS, Comparison, compare
@@ -149,3 +149,13 @@ def test_sorting_puts_the_best_first_inside_an_input_and_the_absent_last() -> No
     there = [replace(one, gain=gain, threads=2) for gain in (2.0, 9.0)]
     assert gains(results.sort_rows([*here, *there], "gain")) == [3.0, 1.0, None, 9.0, 2.0]
     assert gains(results.sort_rows([*here, *there], None)) == [1.0, None, 3.0, 2.0, 9.0]
+
+
+def test_a_column_in_which_no_row_has_anything_is_left_out() -> None:
+    columns = [tables.Column(title=name, cell=cell) for name, cell in (("full", str), ("empty", lambda _: "–"))]
+    keys = [tables.Column(title="key", cell=lambda row: f"row {row}")]
+
+    text = printed(Group(*tables.folded(keys, columns, [("", [1, 2])], 80)), 80)
+
+    assert "full" in text
+    assert "empty" not in text
