@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,8 +152,11 @@ def test_sorting_puts_the_best_first_inside_an_input_and_the_absent_last() -> No
 
 
 def test_a_column_in_which_no_row_has_anything_is_left_out() -> None:
-    columns = [tables.Column(title=name, cell=cell) for name, cell in (("full", str), ("empty", lambda _: "–"))]
-    keys = [tables.Column(title="key", cell=lambda row: f"row {row}")]
+    def column(title: str, cell: Callable[[int], str]) -> tables.Column[int]:
+        return tables.Column(title=title, cell=cell)
+
+    columns = [column("full", str), column("empty", lambda _: "–")]
+    keys = [column("key", lambda row: f"row {row}")]
 
     text = printed(Group(*tables.folded(keys, columns, [("", [1, 2])], 80)), 80)
 

@@ -16,7 +16,7 @@ def test_versions_are_those_of_the_installed_packages_and_missing_ones_are_absen
 
 
 def test_preloaded_runtimes_are_told_by_their_file_names() -> None:
-    preload = "/opt/conda/lib/libiomp5.so:/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4 /lib/libother.so"
+    preload = "/usr/local/lib/libiomp5.so:/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4 /lib/libother.so"
     seen = environment.probe({"LD_PRELOAD": preload})
     assert (seen.openmp, seen.allocator) == ("libiomp5.so", "libtcmalloc_minimal.so.4")
     assert (environment.probe({}).openmp, environment.probe({}).allocator) == (None, None)
