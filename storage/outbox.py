@@ -5,13 +5,6 @@ from __future__ import annotations
 from storage import broker, lifecycle
 from storage.database import Database
 
-NEVER_PUBLISHED = float("inf")
-
-
-def publish_new(database: Database, publisher: broker.Publisher) -> int:
-    """Send a wake-up for each queued job that never had one; how many."""
-    return _publish(database, publisher, older_than=NEVER_PUBLISHED)
-
 
 def reconcile(database: Database, publisher: broker.Publisher, older_than: float) -> int:
     """Make good what queue and workers lost; how many wake-ups were sent.
@@ -20,16 +13,12 @@ def reconcile(database: Database, publisher: broker.Publisher, older_than: float
     another one, but only when its queue is empty: while messages wait there, waiting is all that is wrong.
     """
     lifecycle.expire(database)
-    return _publish(database, publisher, older_than=older_than)
-
-
-def _publish(database: Database, publisher: broker.Publisher, older_than: float) -> int:
     sent: list[str] = []
     empty: dict[str, bool] = {}
     for job_id, platform_key in lifecycle.due(database, older_than=older_than):
         queue = broker.platform_queue(platform_key)
         if queue not in empty:
-            empty[queue] = older_than == NEVER_PUBLISHED or publisher.waiting(queue) == 0
+            empty[queue] = publisher.waiting(queue) == 0
         if empty[queue]:
             publisher.publish(job_id, queue)
             sent.append(job_id)

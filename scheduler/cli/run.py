@@ -14,17 +14,10 @@ from scheduler import estimate, local, resolve
 from scheduler import plan as planning
 from scheduler import study as studies
 from scheduler.cli import plan_table, progress, results
+from scheduler.cli.options import DatasetOption, ModelOption, StudyArgument
 from storage import lifecycle, metrics, queries, records, settings
 from storage.database import Database
 
-StudyArgument = Annotated[Path, typer.Argument(help="The study file (YAML).", show_default=False)]
-ModelOption = Annotated[
-    list[str] | None,
-    typer.Option("--model", metavar="NAME=PATH", help="Take model NAME of the study from a local folder."),
-]
-DatasetOption = Annotated[
-    str | None, typer.Option("--dataset", metavar="PATH", help="Take the study's dataset from a local file.")
-]
 DatabaseOption = Annotated[
     str | None,
     typer.Option("--database", help="SQLite address or file; default: QUANTFLEET_DATABASE or ./quantfleet.db."),

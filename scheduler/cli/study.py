@@ -8,18 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from scheduler.cli.options import DatasetOption, ModelOption, StudyArgument
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Look at study files: their schema, and whether one is right."
 )
-
-StudyPath = Annotated[Path, typer.Argument(help="The study file (YAML).", show_default=False)]
-ModelPaths = Annotated[
-    list[str] | None,
-    typer.Option("--model", metavar="NAME=PATH", help="Folder of a model, instead of what the study says; repeatable."),
-]
-DatasetPath = Annotated[
-    str | None, typer.Option("--dataset", metavar="PATH", help="Dataset file, instead of what the study says.")
-]
 
 
 @app.command()
@@ -48,9 +41,9 @@ def schema(
 
 @app.command()
 def check(
-    path: StudyPath,
-    model: ModelPaths = None,
-    dataset: DatasetPath = None,
+    path: StudyArgument,
+    model: ModelOption = None,
+    dataset: DatasetOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Check a study, its local models and its dataset, and run nothing.
