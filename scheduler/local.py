@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ import sqlalchemy.engine
 from scheduler import plan as planning
 from scheduler import resolve, worker_process
 from scheduler import study as studies
-from storage import broker, errors, keys, lifecycle, outbox, queries, records, settings
+from storage import broker, errors, hosts, keys, lifecycle, outbox, queries, records, settings
 from storage.database import Database
 
 POLL_S = 0.5
@@ -32,9 +33,6 @@ IDLE_S = 2.0
 
 RESTARTS = 3
 """Times that a worker which died is started again without a finished job in between."""
-
-REPUBLISH_S = 30.0
-"""Age from which a wake-up that nobody took counts as lost, once its queue is empty."""
 
 STOP_S = 15.0
 """Time that a stopping worker gets to give its job back."""
@@ -71,7 +69,9 @@ class Embedded:
     """One run at a time on one database; use as a context manager."""
 
     def __init__(self, config: settings.Settings) -> None:
-        self.config = config.model_copy(update={"database": absolute(config.database), "broker": ""})
+        # whoever runs a study on their own machine may load a pickle that the study vouches for
+        given = {"database": absolute(config.database), "broker": "", "pickle": True}
+        self.config = config.model_copy(update=given)
         self._stack = contextlib.ExitStack()
         self._worker: subprocess.Popen[bytes] | None = None
 
@@ -81,7 +81,7 @@ class Embedded:
             self.database = Database.create_or_open(self.config.database)
             stack.callback(self.database.close)
             self.platform = probe()
-            lifecycle.register_host(self.database, name=self.config.host, platform=self.platform)
+            hosts.register(self.database, name=self.config.host, platform=self.platform)
             lifecycle.adopt(self.database, self.config.host)
             self.publisher = broker.Publisher(self.config)
             stack.callback(self.publisher.close)
@@ -165,7 +165,8 @@ class Embedded:
 
     def _publish_all(self) -> None:
         """Drop the wake-ups of earlier runs, and give every queued job its own."""
-        self.publisher.purge(broker.platform_queue(self.platform.key))
+        for queue in broker.queues_of(self.platform.key, self.config.host):
+            self.publisher.purge(queue)
         outbox.reconcile(self.database, self.publisher, older_than=-1.0)
 
     def _start(self) -> None:
@@ -187,10 +188,9 @@ class Embedded:
         if time.monotonic() - self._reconciled < (self.config.reconcile if running else IDLE_S):
             return
         self._reconciled = time.monotonic()
-        lifecycle.expire(self.database)
         if not running:
             self._same_platform()
-            outbox.reconcile(self.database, self.publisher, older_than=REPUBLISH_S)
+        outbox.tick(self.database, self.publisher, f"run {os.getpid()}", self.config)
 
     def _same_platform(self) -> None:
         """Make sure that the worker serves what was planned for: it probes the machine itself."""
@@ -242,13 +242,10 @@ def _leave_word(descriptor: int, text: str) -> None:
 def worker_environment(config: settings.Settings) -> Mapping[str, str]:
     """The environment that gives a worker process the same settings."""
     given = {
-        f"QUANTFLEET_{name.upper()}": str(value)
+        f"QUANTFLEET_{name.upper()}": json.dumps(value) if isinstance(value, (list, dict)) else str(value)
         for name, value in config.model_dump(mode="json").items()
-        if value not in (None, "", [], ())
+        if value not in (None, "", [], {})
     }
-    given.pop("QUANTFLEET_FOLDERS", None)
-    if config.folders:
-        given["QUANTFLEET_FOLDERS"] = "[" + ",".join(f'"{folder}"' for folder in config.folders) + "]"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("QUANTFLEET_")}
     return {**inherited, **given}
 

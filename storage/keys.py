@@ -66,11 +66,13 @@ def dataset_identity(dataset: records.DatasetRef | None) -> dict[str, Any] | Non
     return {**where, **columns}
 
 
-def job_key(case: records.Case, platform_key: str, replica: int) -> str:
-    """Case, model's and dataset's identity, platform, protocol version and replica."""
+def job_key(case: records.Case, platform_key: str, replica: int, wanted_host: str | None = None) -> str:
+    """Case, model's and dataset's identity, platform, host where one is named, protocol version and replica."""
     spec = None if case.input is None else records.to_document(case.input)
+    where = {} if wanted_host is None else {"host": wanted_host}
     return digest(
         {
+            **where,
             "kind": case.kind,
             "model": model_identity(case.model),
             "strategy": case.strategy,

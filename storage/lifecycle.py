@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from storage import errors, plain, records, rows, statements, tables
+from storage import errors, leadership, plain, records, rows, statements, tables
 from storage.database import Database
 from storage.submission import StudyText, Submitted, submit
 
@@ -45,31 +45,14 @@ class Outcome:
     wait_s: float = 0.0  # before the next try
 
 
-def register_host(
-    db: Database, *, name: str, platform: records.Platform, labels: Mapping[str, str] | None = None
-) -> None:
-    """Store what a host is, and that it was seen now."""
-    platform_row = {
-        "key": platform.key,
-        "hardware_key": platform.hardware_key,
-        "environment_key": platform.environment_key,
-    }
-    with db.transaction() as connection:
-        statements.insert_missing(connection, tables.hardware, [rows.hardware(platform)])
-        statements.insert_missing(connection, tables.environment, [rows.environment(platform)])
-        statements.insert_missing(connection, tables.platform, [platform_row])
-        fresh = {"platform_key": platform.key, "labels": dict(labels or {}), "last_seen_at": tables.now()}
-        insert = statements.insert(connection, tables.host).values(name=name, first_seen_at=tables.now(), **fresh)
-        connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=fresh))
-
-
 def claim(db: Database, job_id: str, *, host: str, platform_key: str, lease: float) -> records.Claim | None:
-    """The right to work on a job for `lease` seconds, or None: taken, finished, cancelled, too early, another
-    platform's, or unknown. At most one of any number of callers gets it."""
+    """The right to work on a job for `lease` seconds, or None: taken, finished, cancelled, too early, meant for
+    another platform or host, declined by this platform before, or unknown. At most one of any number of callers
+    gets it. A running job whose lease ran out is taken over, but not soon after a time without a reconciler."""
     free = sa.and_(job.c.state == "queued", job.c.not_before_at <= tables.now(), ~job.c.cancelling)
     take = (
         sa.update(job)
-        .where(job.c.id == job_id, job.c.platform_key == platform_key, free)
+        .where(job.c.id == job_id, free, *_meant_for(host, platform_key))
         .values(
             state="running",
             token=job.c.token + 1,
@@ -82,7 +65,7 @@ def claim(db: Database, job_id: str, *, host: str, platform_key: str, lease: flo
         .returning(job.c.token, job.c.attempts, job.c.case_document, job.c.budget_document)
     )
     with db.transaction() as connection:
-        _expire(connection, job.c.id == job_id)
+        _expire(connection, sa.and_(job.c.id == job_id, leadership.steady(lease)))
         row = connection.execute(take).one_or_none()
         if row is None:
             return None
@@ -118,10 +101,12 @@ def finish(db: Database, claim: records.Claim, measurement: rows.Measurement, le
     """Store a measurement with its raw samples and end the job, all or nothing.
 
     True when it counts, also when this very attempt's result was stored before (a repeated delivery changes
-    nothing); False when the job was taken away: then it is kept with the attempt as superseded.
+    nothing), and when the lease ran out but nobody has claimed the job since. False when the job was taken away:
+    then it is kept with the attempt as superseded.
     """
     done = {"state": "done", "finished_at": tables.now(), "lease_until_at": None, "message": None, "detail": None}
-    fenced = sa.update(job).where(*_held(claim)).values(done).returning(job.c.host)
+    newest = (job.c.id == claim.job_id, job.c.token == claim.token, job.c.state.in_(["running", "queued"]))
+    fenced = sa.update(job).where(*newest).values(done).returning(job.c.host)
     with db.transaction() as connection:
         host = connection.execute(fenced).scalar_one_or_none()
         if host is None:
@@ -145,6 +130,29 @@ def fail(db: Database, claim: records.Claim, failure: records.Failure, *, final:
 def release(db: Database, claim: records.Claim) -> str:
     """Give a job back unfinished, uncounted: the worker stops."""
     return fail(db, claim, records.Failure(reason="released", message="given back by its worker"))
+
+
+def decline(db: Database, claim: records.Claim, reason: str) -> str:
+    """Give back a job that this platform cannot run but another may; the job's new state, or `superseded`.
+
+    Jobs for any platform only. When no host of another platform is left to try, the reason is the job's result.
+    """
+    held = sa.select(job).where(*_held(claim)).with_for_update()
+    with db.transaction() as connection:
+        row = connection.execute(held).one_or_none()
+        if row is None:
+            _late(connection, claim, None)
+            return "superseded"
+        others = open_platforms(connection, claim.job_id) - {claim.platform_key}
+        failure = records.Failure(reason="declined" if others else "unsupported", message=reason)
+        return _settle(connection, row, failure)
+
+
+def open_platforms(connection: sa.Connection, job_id: str) -> set[str]:
+    """Platforms of the known hosts that have not declined a job."""
+    known = set(connection.execute(sa.select(tables.host.c.platform_key).distinct()).scalars())
+    declined = sa.select(attempt.c.platform_key).where(attempt.c.job_id == job_id, attempt.c.state == "declined")
+    return known - set(connection.execute(declined).scalars())
 
 
 def expire(db: Database) -> list[str]:
@@ -187,26 +195,6 @@ def retry(db: Database, job_ids: Iterable[str]) -> int:
     return count
 
 
-def due(db: Database, *, older_than: float) -> list[tuple[str, str]]:
-    """(job id, platform key) of the jobs that may run now and have no wake-up in the queue, or one that nobody
-    answered for `older_than` seconds; in planned order."""
-    silent = sa.or_(job.c.published_at.is_(None), job.c.published_at <= tables.now() - older_than)
-    query = (
-        sa.select(job.c.id, job.c.platform_key)
-        .where(job.c.state == "queued", job.c.not_before_at <= tables.now(), silent)
-        .order_by(job.c.created_at, job.c.position, job.c.id)
-    )
-    with db.read() as connection:
-        return [(row.id, row.platform_key) for row in connection.execute(query)]
-
-
-def mark_published(db: Database, job_ids: Iterable[str]) -> None:
-    """Remember that wake-ups for these jobs went into the queue now."""
-    with db.transaction() as connection:
-        for ids in statements.chunks(list(job_ids)):
-            connection.execute(sa.update(job).where(job.c.id.in_(ids)).values(published_at=tables.now()))
-
-
 def outcome(failure: records.Failure, *, crashes: int, errors: int, cancelling: bool, final: bool) -> Outcome:
     """What a failure makes of a job that already crashed and failed so many times; pure."""
     crashes += failure.reason in ("crash", "expired")
@@ -226,6 +214,18 @@ def outcome(failure: records.Failure, *, crashes: int, errors: int, cancelling: 
 
 def _held(claim: records.Claim) -> tuple[sa.ColumnElement[bool], ...]:
     return job.c.id == claim.job_id, job.c.token == claim.token, job.c.state == "running"
+
+
+def _meant_for(host: str, platform_key: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """Whether a job is one for this host, on its platform as it is now."""
+    declined = sa.select(attempt.c.job_id).where(
+        attempt.c.job_id == job.c.id, attempt.c.state == "declined", attempt.c.platform_key == platform_key
+    )
+    return (
+        job.c.platform_key.in_([platform_key, records.ANY_PLATFORM]),
+        sa.or_(job.c.wanted_host.is_(None), job.c.wanted_host == host),
+        ~sa.exists(declined),
+    )
 
 
 def _settle(connection: sa.Connection, row: sa.Row[Any], failure: records.Failure, *, final: bool = False) -> str:

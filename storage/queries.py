@@ -20,9 +20,10 @@ Filter = str | Collection[str] | None
 job, study, result, hardware = tables.job, tables.study, tables.result, tables.hardware
 
 
-def jobs(db: Database, *, study: str | None = None) -> list[JobView]:
+def jobs(db: Database, *, study: str | None = None, states: Filter = None) -> list[JobView]:
     """All jobs, or those of a study (its name or id), in planned order."""
-    query = sa.select(*_columns(job, JobView)).where(*_in_study(study)).order_by(*_PLANNED)
+    picked = (*_in_study(study), *_among(job.c.state, states))
+    query = sa.select(*_columns(job, JobView)).where(*picked).order_by(*_PLANNED)
     with db.read() as connection:
         names = _study_names(connection)
         found = connection.execute(query).mappings().all()
@@ -116,6 +117,7 @@ def hosts(db: Database) -> list[HostView]:
     query = (
         sa.select(
             host,
+            (tables.now() - host.c.last_seen_at).label("unseen_s"),
             tables.platform.c.hardware_key,
             tables.platform.c.environment_key,
             hardware.c.document.label("hardware"),
@@ -223,5 +225,5 @@ def _host(row: Mapping[str, Any]) -> HostView:
         hardware=records.from_document(records.Hardware, row["hardware"]),
         environment=records.from_document(records.Environment, row["environment"]),
     )
-    times = {name: row[name] for name in ("first_seen_at", "last_seen_at")}
+    times = {name: row[name] for name in ("first_seen_at", "last_seen_at", "unseen_s", "stopped_at")}
     return HostView(name=row["name"], platform=platform, labels=row["labels"], **times)

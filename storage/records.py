@@ -27,6 +27,9 @@ JobState = Literal["queued", "running", "done", "unsupported", "failed", "dead",
 TERMINAL: frozenset[str] = frozenset({"done", "unsupported", "failed", "dead", "cancelled"})
 """Job states in which nothing more happens by itself."""
 
+ANY_PLATFORM = "any"
+"""The platform key of a job that whichever host can may run."""
+
 DATASET_LENGTH = "dataset"
 """The value of `InputSpec.length` that stands for real rows at their own lengths."""
 
@@ -253,7 +256,7 @@ class AccuracyMeasurement:
 class Failure:
     """Why an attempt gave no measurement."""
 
-    reason: Literal["unsupported", "error", "crash", "expired", "released", "cancelled", "superseded"]
+    reason: Literal["unsupported", "error", "crash", "expired", "released", "declined", "cancelled", "superseded"]
     message: str
     detail: str = ""  # traceback or last stderr lines
     signal: int | None = None
@@ -266,9 +269,10 @@ class PlannedJob:
 
     key: str
     case: Case
-    platform_key: str
+    platform_key: str  # or ANY_PLATFORM
     replica: int
     budget: Budget
+    wanted_host: str | None = None  # the one host that it is for; None: any of its platform
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -280,7 +284,7 @@ class Claim:
     attempt: int  # number of this try, from 1
     case: Case
     budget: Budget
-    platform_key: str
+    platform_key: str  # the claiming host's
 
 
 T = TypeVar("T")

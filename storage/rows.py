@@ -70,6 +70,7 @@ def job(job_id: str, planned: records.PlannedJob, position: int) -> Row:
         "case_document": records.to_document(case),
         "budget_document": records.to_document(planned.budget),
         "platform_key": planned.platform_key,
+        "wanted_host": planned.wanted_host,
         "replica": planned.replica,
         "position": position,
         "state": "queued",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,6 +19,7 @@ class StudyText:
 
     name: str
     text: str  # the file's content
+    document: Mapping[str, Any] | None = None  # the study resolved, for planning it again without its files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +50,8 @@ def submit(db: Database, *, study: StudyText, jobs: Sequence[records.PlannedJob]
 
 def _store_study(connection: sa.Connection, study: StudyText) -> str:
     digest = keys.digest(study.text)
-    again = {"submitted_at": tables.now()}
+    again: dict[str, Any] = {"submitted_at": tables.now()}
+    again |= {} if study.document is None else {"document": dict(study.document)}
     insert = statements.insert(connection, tables.study).values(
         id=uuid.uuid4().hex, name=study.name, digest=digest, text=study.text, **again
     )

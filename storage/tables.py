@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISION = "0001"
+REVISION = "0002"
 """The schema that this program reads and writes: the newest revision of the migrations."""
 
 SIDE_COLUMNS: dict[str, type[sa.types.TypeEngine[Any]]] = {
@@ -107,6 +107,7 @@ study = sa.Table(
     _text("digest"),  # of the text: the same file again is the same study
     _text("text"),  # the study file as it was read
     _time("submitted_at", nullable=False),
+    sa.Column("document", JSON),  # scheduler.saved: the study resolved, so that it can be planned for more hosts later
     sa.UniqueConstraint("name", "digest"),
 )
 
@@ -165,6 +166,17 @@ host = sa.Table(
     sa.Column("labels", JSON, nullable=False),
     _time("first_seen_at", nullable=False),
     _time("last_seen_at", nullable=False),
+    _time("stopped_at"),  # its worker said goodbye then; NULL while it serves, or when it just vanished
+)
+
+leader = sa.Table(
+    "leader",
+    metadata,
+    _text("name", primary_key=True),  # of the duty, see storage.leadership
+    _text("holder"),  # who has it
+    _time("until_at", nullable=False),  # when somebody else may take it
+    _time("ticked_at", nullable=False),  # when it was last done
+    _time("steady_since_at", nullable=False),  # since when it was done without a gap, whoever held it
 )
 
 job = sa.Table(
@@ -184,7 +196,7 @@ job = sa.Table(
     _text("input", nullable=True),  # the label of the input
     sa.Column("case_document", JSON, nullable=False),
     sa.Column("budget_document", JSON, nullable=False),
-    _text("platform_key"),
+    _text("platform_key"),  # records.ANY_PLATFORM: whichever host can
     sa.Column("replica", sa.Integer, nullable=False),
     sa.Column("position", sa.Integer, nullable=False),  # order within the submission
     _text("state"),
@@ -203,6 +215,7 @@ job = sa.Table(
     sa.Column("progress", JSON),
     _text("message", nullable=True),  # of the last failure
     _text("detail", nullable=True),  # traceback or last stderr lines
+    _text("wanted_host", nullable=True),  # the one host that it is for; NULL: any of its platform
     sa.Index("ix_job_state_published_at", "state", "published_at"),
     sa.Index("ix_job_state_lease_until_at", "state", "lease_until_at"),
     sa.Index("ix_job_platform_key_state", "platform_key", "state"),
@@ -223,7 +236,7 @@ attempt = sa.Table(
     sa.Column("number", sa.Integer, nullable=False),
     _text("host"),
     _text("platform_key"),
-    _text("state"),  # running, done, or a records.Failure's reason
+    _text("state"),  # running, done, superseded, or a records.Failure's reason
     _time("started_at", nullable=False),
     _time("ended_at"),
     _text("message", nullable=True),

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from storage import records
+
+AWAY_S = 60.0
+"""A host whose worker was not seen for so long is away: four of its ticks."""
+
+Standing = Literal["here", "stopped", "away"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +28,8 @@ class JobView:
     threads: int | None
     input: str | None  # the input's label
     replica: int
-    platform_key: str
+    platform_key: str  # or records.ANY_PLATFORM
+    wanted_host: str | None  # the one host that it is for
     state: str  # records.JobState
     attempts: int
     crashes: int
@@ -161,6 +167,7 @@ class StudyView:
     name: str
     text: str
     submitted_at: float
+    document: Mapping[str, Any] | None  # scheduler.saved's; None for a study of an older version
     states: Mapping[str, int]  # job state → count
 
     @property
@@ -183,3 +190,12 @@ class HostView:
     labels: Mapping[str, str]
     first_seen_at: float
     last_seen_at: float
+    unseen_s: float  # seconds since then, by the database's clock
+    stopped_at: float | None  # its worker said goodbye then
+
+    @property
+    def standing(self) -> Standing:
+        """`here`: it serves; `stopped`: its worker ended in order; `away`: unseen for longer than `AWAY_S`."""
+        if self.stopped_at is not None:
+            return "stopped"
+        return "away" if self.unseen_s > AWAY_S else "here"

@@ -15,7 +15,7 @@ from typing import Any
 import celery
 from celery import signals
 
-from storage import broker, errors, keys, lifecycle, records, settings
+from storage import broker, errors, hosts, keys, records, settings
 from storage.database import Database
 from worker import environment, hardware, kinship, tasks
 
@@ -47,10 +47,10 @@ def build(config: settings.Settings, switch: StopSwitch) -> celery.Celery:
     here = platform()
     database = Database.open(config.database)
     try:
-        lifecycle.register_host(database, name=config.host, platform=here)
+        hosts.register(database, name=config.host, platform=here, labels=config.labels)
     finally:
         database.close()  # the pool process opens its own: connections do not survive a fork
-    made = broker.app(config, queues=[broker.platform_queue(here.key)])
+    made = broker.app(config, queues=broker.queues_of(here.key, config.host))
     tasks.register(made, config, here, switch.give_back)
     return made
 

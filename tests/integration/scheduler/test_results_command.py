@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from scheduler.cli import results
-from storage import errors, lifecycle, records
+from storage import errors, hosts, lifecycle, records
 from storage.database import Database
 from tests import builders
 
@@ -27,7 +27,7 @@ def call(*arguments: str) -> Result:
 
 def submit(db: Database, *cases: records.Case) -> tuple[str, ...]:
     platform = builders.platform()
-    lifecycle.register_host(db, name="here", platform=platform)
+    hosts.register(db, name="here", platform=platform)
     jobs = [builders.planned(case, platform.key) for case in cases]
     return lifecycle.submit(db, study=lifecycle.StudyText(name="demo", text="name: demo"), jobs=jobs).new
 

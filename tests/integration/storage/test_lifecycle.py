@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from storage import errors, lifecycle, queries, records, tables
+from storage import errors, hosts, leadership, lifecycle, outbox, queries, records, tables
 from storage.database import Database
 from tests import builders
 
@@ -20,7 +20,7 @@ ERROR = records.Failure(reason="error", message="no room", detail="Traceback …
 
 def submit(db: Database, count: int = 1, *, name: str = "study", text: str = "text") -> list[str]:
     jobs = [builders.planned(builders.case(threads=threads)) for threads in range(1, count + 1)]
-    lifecycle.register_host(db, name="host", platform=PLATFORM)
+    hosts.register(db, name="host", platform=PLATFORM)
     return list(lifecycle.submit(db, study=lifecycle.StudyText(name=name, text=text), jobs=jobs).new)
 
 
@@ -36,6 +36,19 @@ def view(db: Database, job_id: str) -> queries.JobView:
 
 def tries(db: Database, job_id: str) -> list[str]:
     return [attempt.state for attempt in queries.attempts(db, job_id)]
+
+
+def due(db: Database, *, older_than: float) -> list[str]:
+    """Ids of the jobs that a reconciler would look at."""
+    silent = [each for route in outbox.silent_routes(db, older_than) for each in outbox.silent(db, route, older_than)]
+    return [each.job_id for each in (*outbox.unpublished(db), *silent)]
+
+
+def steady(db: Database, seconds: float = 3600.0) -> None:
+    """A reconciler that has done its duty for so long without a gap."""
+    assert leadership.hold(db, "somebody", every=15.0) is not None
+    with db.transaction() as connection:
+        connection.execute(sa.update(tables.leader).values(steady_since_at=tables.now() - seconds))
 
 
 def past(db: Database, job_id: str, *columns: str) -> None:
@@ -159,6 +172,8 @@ def test_a_second_delivery_of_a_finished_job_changes_nothing(db: Database) -> No
 def test_a_result_with_a_stale_token_is_kept_as_superseded_and_never_counted(db: Database) -> None:
     (job_id,) = submit(db)
     slow = claim(db, job_id, lease=0)
+    assert lifecycle.claim(db, job_id, host="host", platform_key=PLATFORM.key, lease=60) is None  # nobody was on duty
+    steady(db)
     quick = claim(db, job_id)  # takes over: the lease ran out
     assert quick.token > slow.token
     assert not lifecycle.finish(db, slow, builders.latency(pairs=77), [builders.leg()])
@@ -177,8 +192,9 @@ def test_a_lost_lease_returns_the_job_once_and_a_second_one_makes_it_dead(db: Da
     assert lifecycle.expire(db) == []
     with pytest.raises(errors.LeaseLost):
         lifecycle.renew(db, lost, lease=60)
-    assert not lifecycle.finish(db, lost, builders.latency(), [])
     claim(db, job_id, lease=0)
+    assert not lifecycle.finish(db, lost, builders.latency(), [])  # somebody claimed it since
+    assert lifecycle.expire(db) == [job_id]
     assert lifecycle.claim(db, job_id, host="host", platform_key=PLATFORM.key, lease=60) is None
     job = view(db, job_id)
     assert (job.state, job.crashes) == ("dead", 2)
@@ -213,7 +229,7 @@ def test_errors_wait_longer_each_time_and_the_third_is_final(db: Database) -> No
         assert job.claimed_at is not None
         waits.append(job.not_before_at - job.claimed_at)
         assert lifecycle.claim(db, job_id, host="host", platform_key=PLATFORM.key, lease=60) is None
-        assert lifecycle.due(db, older_than=0) == []
+        assert due(db, older_than=0) == []
         past(db, job_id, "not_before_at")
     assert waits == [pytest.approx(5, abs=1), pytest.approx(30, abs=1)]
     assert lifecycle.fail(db, claim(db, job_id), ERROR) == "failed"
@@ -267,7 +283,9 @@ def test_adopting_takes_back_only_this_hosts_jobs_uncounted(db: Database) -> Non
     assert lifecycle.adopt(db, "host") == [here]
     assert [view(db, job_id).state for job_id in (here, there, waiting)] == ["queued", "running", "queued"]
     assert view(db, here).crashes == 0
-    assert not lifecycle.finish(db, orphan, builders.latency(), [])  # what the orphan still brings is late
+    assert lifecycle.finish(db, orphan, builders.latency(), [])  # what the orphan still brings counts …
+    assert view(db, here).state == "done"
+    assert queries.results(db)[0].job_id == here
 
 
 def test_a_cancelled_job_ends_at_once_or_at_its_next_heartbeat(db: Database) -> None:
@@ -281,23 +299,25 @@ def test_a_cancelled_job_ends_at_once_or_at_its_next_heartbeat(db: Database) -> 
         lifecycle.renew(db, mine, lease=60)
     assert lifecycle.release(db, mine) == "cancelled"
     assert view(db, done).state == "done"
-    assert lifecycle.due(db, older_than=0) == []
+    assert due(db, older_than=0) == []
 
 
 def test_a_cancelled_job_whose_worker_died_is_not_tried_again(db: Database) -> None:
     (job_id,) = submit(db)
     claim(db, job_id, lease=0)
     lifecycle.cancel(db, [job_id])
+    assert lifecycle.expire(db) == [job_id]
     assert lifecycle.claim(db, job_id, host="host", platform_key=PLATFORM.key, lease=60) is None
     assert view(db, job_id).state == "cancelled"
 
 
 def test_jobs_are_due_until_published_and_again_when_nobody_came(db: Database) -> None:
     job_ids = submit(db, 3)
-    assert lifecycle.due(db, older_than=60) == [(job_id, PLATFORM.key) for job_id in job_ids]
-    lifecycle.mark_published(db, job_ids)
-    assert lifecycle.due(db, older_than=60) == []
+    assert due(db, older_than=60) == job_ids
+    assert {each.queue for each in outbox.unpublished(db)} == {f"platform.{PLATFORM.key}"}
+    outbox.mark_published(db, job_ids)
+    assert due(db, older_than=60) == []
     past(db, job_ids[1], "published_at")
-    assert lifecycle.due(db, older_than=60) == [(job_ids[1], PLATFORM.key)]
+    assert due(db, older_than=60) == [job_ids[1]]
     lifecycle.release(db, claim(db, job_ids[0]))
-    assert {job_id for job_id, _ in lifecycle.due(db, older_than=60)} == set(job_ids[:2])
+    assert set(due(db, older_than=60)) == set(job_ids[:2])

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from storage import database, lifecycle, queries, records, tables
+from storage import database, hosts, lifecycle, queries, records, tables
 from storage.database import Database
 from storage.migrations import runner
 from tests import builders
@@ -15,7 +15,7 @@ from tests import builders
 def filled(db: Database) -> Database:
     """One done latency job, one done accuracy job, one that is unsupported, one still queued."""
     platform = builders.platform(onnxruntime="1.32.0")
-    lifecycle.register_host(db, name="host", platform=platform, labels={"region": "eu"})
+    hosts.register(db, name="host", platform=platform, labels={"region": "eu"})
     cases = [builders.case(), builders.case("accuracy"), builders.case(threads=2), builders.case(threads=3)]
     jobs = [builders.planned(case, platform.key) for case in cases]
     study = lifecycle.StudyText(name="study", text="text")
@@ -104,7 +104,7 @@ def test_hosts_jobs_and_times_are_told(filled: Database) -> None:
     (host,) = queries.hosts(filled)
     platform = builders.platform(onnxruntime="1.32.0")
     assert (host.name, host.platform, host.labels) == ("host", platform, {"region": "eu"})
-    lifecycle.register_host(filled, name="host", platform=builders.platform(cpu="Xeon"))
+    hosts.register(filled, name="host", platform=builders.platform(cpu="Xeon"))
     assert queries.hosts(filled)[0].platform.hardware.cpu == "Xeon"  # the machine got another CPU
     jobs = queries.jobs(filled)
     assert [job.state for job in jobs] == ["done", "done", "unsupported", "queued"]

