@@ -7,7 +7,11 @@ SQLite database (the embedded mode); it loses messages when killed, which `stora
 
 from __future__ import annotations
 
+import re
+import reprlib
+import socket
 import time
+import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +21,7 @@ import celery
 import kombu
 import sqlalchemy.engine
 
-from storage import errors, records, settings
+from storage import addresses, errors, records, settings
 
 TASK = "quantfleet.run_job"
 """The one task that there is."""
@@ -27,6 +31,12 @@ TIME_LIMIT_S = 6 * 3600
 
 PING_S = 5.0
 """How long a broker may take to answer at all."""
+
+_JOB_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+"""What a job's id can look like: no database has to see the rest."""
+
+QUICK_FAILURE = {"max_retries": 1, "interval_start": 0.2}
+"""A publisher tells that the broker is away rather than wait for it, as kombu does; whoever has it tries again."""
 
 FILE_ORDER_S = 0.001
 """The file transport orders messages by the millisecond, and by chance within one."""
@@ -49,11 +59,13 @@ def message(job_id: str) -> dict[str, Any]:
     return {"job": job_id, "schema": records.SCHEMA_VERSION}
 
 
-def job_of(body: Mapping[str, Any]) -> str:
-    """The job id of a message; ValueError for a message that is none of ours."""
-    job, schema = body.get("job"), body.get("schema")
-    if not isinstance(job, str) or not isinstance(schema, int) or schema > records.SCHEMA_VERSION:
-        raise ValueError(f"not a message of quantfleet, or of a newer one: {dict(body)!r}")
+def job_of(body: Any) -> str:
+    """The job id of a message, which may be anything that JSON can hold; ValueError for one that is none of ours."""
+    job, schema = (body.get("job"), body.get("schema")) if isinstance(body, Mapping) else (None, None)
+    if not (
+        isinstance(job, str) and _JOB_ID.fullmatch(job) and type(schema) is int and schema <= records.SCHEMA_VERSION
+    ):
+        raise ValueError(f"not a message of quantfleet, or of a newer one: {reprlib.repr(body)}")
     return job
 
 
@@ -101,6 +113,7 @@ class Publisher:
 
     def __init__(self, config: settings.Settings) -> None:
         self._app = app(config)
+        self._app.conf.broker_transport_options |= QUICK_FAILURE
         self._queues: dict[str, kombu.Queue] = {}
         self._in_files = not config.broker
         self._address = config.broker or "the file queue"
@@ -125,9 +138,15 @@ class Publisher:
 
     def ping(self) -> None:
         """Ask the broker for an answer; raises Unreachable, or SettingsError for what time will not mend."""
-        with translated(self._address), self._app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=PING_S)
-            connection.default_channel._size("any")  # a channel alone may not have said a word yet
+        quick = {} if self._in_files else {"socket_timeout": PING_S, "socket_connect_timeout": PING_S}
+        try:
+            with translated(self._address), self._app.connection_for_write(transport_options=quick) as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0, timeout=PING_S)
+                connection.default_channel._size("any")  # a channel alone may not have said a word yet
+        except errors.Unreachable:
+            if self._address.startswith("rediss://") and _speaks_plainly(self._address):
+                raise _no_tls(self._address) from None
+            raise
 
     def close(self) -> None:
         """Drop the connections."""
@@ -155,22 +174,54 @@ _REFUSED = {
     "NOAUTH": "wants a password",
     "Authentication required": "wants a password",
     "NOPERM": "refuses this user the right to do that",
-    "CERTIFICATE_VERIFY_FAILED": "shows a certificate that cannot be trusted",
-    "WRONG_VERSION_NUMBER": "does not speak TLS there; write redis:// instead of rediss://",
-    "record layer failure": "does not speak TLS there; write redis:// instead of rediss://",
+    "DB index is out of range": "has no database of that number; write /0 at the end of its address",
+    "is not valid for": "shows a certificate for another name than the address has",
+    "certificate has expired": "shows a certificate that has expired",
+    "CERTIFICATE_VERIFY_FAILED": "shows a certificate of an authority that is not known here; "
+    "name the authority's file with ?ssl_ca_certs=FILE",
+    "certificate required": "wants a certificate of ours; add ssl_certfile=FILE&ssl_keyfile=FILE to its address",
+    "Protocol Error": "does not speak plain Redis there; for TLS write rediss:// instead of redis://",
 }
-"""What a broker says when only a person can mend it; Redis and OpenSSL have no error codes, only texts."""
+"""What a broker says when only a person can mend it; Redis and OpenSSL have no error codes, only texts. The first
+that fits is meant."""
 
 
 def _broker_error(exc: BaseException, address: str) -> errors.QuantfleetError | None:
     where, said = f"broker {settings.redact(address)}", settings.without_password(str(exc), address)
     for sign, what in _REFUSED.items():
-        if sign in said:
-            detail = f" ({said})" if "CERTIFICATE" in sign else ""
+        if sign.lower() in said.lower():
+            detail = f" ({said})" if "certificate" in sign.lower() or sign == "is not valid for" else ""
             return errors.SettingsError(f"{where} {what}{detail}")
+    if "wrong version number" in said.lower() or "record layer failure" in said.lower():
+        return _no_tls(address)
     if isinstance(exc, (OSError, kombu.exceptions.KombuError)) or type(exc).__module__.startswith("redis."):
-        return errors.Unreachable(f"{where} does not answer: {said}")
+        return errors.Unreachable(f"{where} does not answer: {said}{_hint(said, address)}")
     return None
+
+
+def _hint(said: str, address: str) -> str:
+    """What else a connection that is closed without a word may mean."""
+    if "closed by server" not in said and "reset by peer" not in said:
+        return ""
+    if address.startswith("rediss://"):
+        return " (or does it want a certificate of ours: ssl_certfile=FILE&ssl_keyfile=FILE?)"
+    return " (or does it speak TLS there: rediss://?)"
+
+
+def _no_tls(address: str) -> errors.SettingsError:
+    where = settings.redact(address)
+    return errors.SettingsError(f"broker {where} does not speak TLS there; write redis:// instead of rediss://")
+
+
+def _speaks_plainly(address: str) -> bool:
+    """Whether a broker that keeps silent on TLS answers without it: Redis waits for the end of what it cannot read."""
+    parts = urllib.parse.urlsplit(address)
+    try:
+        with socket.create_connection((parts.hostname, parts.port or 6379), timeout=2.0) as link:
+            link.sendall(b"PING\r\n")
+            return link.recv(1) in (b"+", b"-")
+    except OSError:
+        return False
 
 
 def _files(config: settings.Settings) -> dict[str, Any]:
@@ -193,8 +244,10 @@ def _files(config: settings.Settings) -> dict[str, Any]:
 
 
 def _redis(config: settings.Settings) -> dict[str, Any]:
+    for scheme in ("redis", "rediss"):  # by kombu's registry: named in the settings it would be named in logs too
+        kombu.transport.TRANSPORT_ALIASES[scheme] = "storage.redis_transport:Transport"
     return {
-        "broker_url": config.broker,
+        **addresses.broker_settings(config.broker),
         "worker_disable_prefetch": True,
         "broker_transport_options": {
             "visibility_timeout": 3600,

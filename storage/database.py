@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,10 @@ from storage.driver_errors import translated
 
 BUSY_TIMEOUT = 30.0
 """Seconds that a writer waits for another writer before DatabaseBusy."""
+
+IDLE_S = 20.0
+"""After so many seconds between two statements of a transaction Postgres ends it: a host that was paused or lost its
+power there must not keep its job locked. Shorter than others wait for that lock."""
 
 UPGRADE_LOCK = 0x71666C74
 """Postgres advisory lock: two upgrades at the same time run one after the other."""
@@ -57,7 +61,7 @@ class Database:
     @property
     def address(self) -> str:
         """The address without its password."""
-        return self._engine.url.render_as_string(hide_password=True)
+        return settings.redact(self._engine.url.render_as_string(hide_password=False))
 
     @classmethod
     def open(cls, address: str, *, readonly: bool = False, busy_timeout: float = BUSY_TIMEOUT) -> Database:
@@ -162,6 +166,8 @@ def parse(address: str) -> sa.URL:
         raise errors.SettingsError(f"the database's address cannot be read; {EXPECTED}") from exc
     except ValueError as exc:  # a port that is no number
         raise errors.SettingsError(f"the database's address cannot be read: its port is no number; {EXPECTED}") from exc
+    if "@" in str(url.host):
+        raise errors.SettingsError(f"the database's address cannot be read: a password's @ is written %40; {EXPECTED}")
     kind = url.get_backend_name()
     if kind == "postgresql":
         return url.set(drivername="postgresql+psycopg")
@@ -193,8 +199,11 @@ def make_engine(url: sa.URL, *, readonly: bool = False, busy_timeout: float = BU
     engine = sa.create_engine(
         url, pool_pre_ping=True, connect_args={"connect_timeout": 5, **link}, execution_options=options, **shared
     )
-    wait = f"SET lock_timeout = {round(busy_timeout * 1000)}"
-    sqlalchemy.event.listen(engine, "connect", lambda driver, record: _configure_postgres(driver, wait))
+    bounds = (
+        f"SET lock_timeout = {round(busy_timeout * 1000)}",
+        f"SET idle_in_transaction_session_timeout = {round(IDLE_S * 1000)}",
+    )
+    sqlalchemy.event.listen(engine, "connect", lambda driver, record: _configure_postgres(driver, bounds))
     return engine
 
 
@@ -230,8 +239,9 @@ def _begin_sqlite(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
 
 
-def _configure_postgres(driver: Any, statement: str) -> None:
-    driver.execute(statement)
+def _configure_postgres(driver: Any, statements: Sequence[str]) -> None:
+    for statement in statements:
+        driver.execute(statement)
     driver.commit()
 
 
@@ -257,13 +267,17 @@ def _state(connection: sa.Connection) -> SchemaState:
     return SchemaState(current=current, head=tables.REVISION)
 
 
+def _where(connection: sa.Connection) -> str:
+    return settings.redact(connection.engine.url.render_as_string(hide_password=False))
+
+
 def _require_fit(connection: sa.Connection) -> None:
     state = _state(connection)
     if state.fits:
         return
     _require_ours(connection)
     has = "has no schema yet" if state.current is None else f"has the schema {state.current} of an older version"
-    where = settings.redact(str(connection.engine.url))
+    where = _where(connection)
     raise errors.SchemaMismatch(f"database {where} {has}, this program needs {state.head}; run `quantfleet db upgrade`")
 
 
@@ -271,7 +285,7 @@ def _require_ours(connection: sa.Connection) -> None:
     """Refuse what a newer quantfleet or another program made: an upgrade would spoil it."""
     from storage.migrations import runner
 
-    state, where = _state(connection), settings.redact(str(connection.engine.url))
+    state, where = _state(connection), _where(connection)
     if state.current is not None and state.current not in runner.revisions():
         raise errors.SchemaMismatch(
             f"database {where} has the schema {state.current}, which this program does not know (it knows up to "

@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import sqlalchemy.exc
 
-from storage import errors
+from storage import addresses, errors
 
 
 @contextmanager
@@ -28,12 +28,11 @@ def translated(address: sa.URL) -> Iterator[None]:
 
 def driver_error(orig: BaseException | None, url: sa.URL) -> errors.QuantfleetError | None:
     """The error to raise for a driver's; None when it is none that a person or time can mend."""
-    where = url.render_as_string(hide_password=True)
     name = getattr(orig, "sqlite_errorname", None)
     if name is not None:
         return _sqlite_error(str(name), str(orig), _file(url))
     if hasattr(orig, "sqlstate"):
-        return _postgres_error(getattr(orig, "sqlstate", None), orig, where)
+        return _postgres_error(getattr(orig, "sqlstate", None), orig, url.render_as_string(hide_password=False))
     return None
 
 
@@ -76,27 +75,50 @@ _POSTGRES: dict[str, tuple[type[errors.QuantfleetError], str]] = {
 }
 
 
-def _postgres_error(state: str | None, orig: BaseException | None, where: str) -> errors.QuantfleetError | None:
+def _postgres_error(state: str | None, orig: BaseException | None, address: str) -> errors.QuantfleetError | None:
+    where, said = addresses.redact(address), addresses.without_password(str(orig).strip(), address)
     if state in _POSTGRES:
         kind, what = _POSTGRES[state]
         return kind(f"database {where} {what}")
-    first = next(iter(str(orig).strip().splitlines()), "no reason given")
-    if state is None and type(orig).__name__ == "OperationalError":
-        return _refused(first, where)
-    if state is not None and state.startswith(("08", "57P", "53")):
-        return errors.Unreachable(f"database {where} does not answer: {first}")
+    if state is None and "invalid connection option" in said:
+        return errors.DatabaseError(f"the address of database {where} has an {_first(said)}")
+    if state is None and any(kind.__name__ == "OperationalError" for kind in type(orig).__mro__):  # a timeout is one
+        return _refused(said, where)
+    if state is not None and state.startswith(("08", "57P", "53", "25P03")):  # 25P03: paused in mid-transaction
+        return errors.Unreachable(f"database {where} does not answer: {_first(said)}")
     return None
 
 
+_BUSY = ("too many connections", "too many clients", "connection slots are reserved", "is not currently accepting")
+
+_REFUSED: dict[str, str] = {
+    "password authentication failed": "refuses the password, or does not know the user",
+    "no password supplied": "wants a password",
+    "does not match host name": "shows a certificate for another name than the address has",
+    "certificate verify failed": "shows a certificate that cannot be trusted: it has expired, or the file of its "
+    "authority is to be named with sslrootcert=FILE",
+    "root certificate file": "cannot be verified: the file of sslrootcert cannot be read",
+    "does not support SSL": "does not speak TLS there; leave sslmode out of its address, or switch ssl on",
+    "certificate required": "wants a certificate of ours; add sslcert=FILE&sslkey=FILE to its address",
+    "invalid sslmode value": "cannot be opened so: sslmode is verify-full, verify-ca, require, prefer or disable",
+    "no encryption": "wants TLS from this host; add sslmode=verify-full to its address",
+    "no pg_hba.conf entry": "refuses this host or user",
+    "permission denied for database": "refuses this user the right to connect",
+    "not permitted to log in": "refuses this user the right to log in",
+    'role "': "does not know the user",
+    'database "': "does not exist on its server",
+}
+"""What a server answers before a session exists is only a text, and so is what libpq says; the first that fits is
+meant."""
+
+
 def _refused(said: str, where: str) -> errors.QuantfleetError:
-    # before a session exists the server's answer is only a text
-    for sign, what in (
-        ("password authentication failed", "refuses the password"),
-        ("no password supplied", "wants a password"),
-        ("no pg_hba.conf entry", "refuses this host or user"),
-        ('database "', "does not exist on its server"),
-        ('role "', "does not know the user"),
-    ):
+    for sign, what in () if any(sign in said for sign in _BUSY) else _REFUSED.items():
         if sign in said:
-            return errors.DatabaseError(f"database {where} {what}")
-    return errors.Unreachable(f"database {where} does not answer: {said}")
+            detail = f" ({_first(said)})" if "certificate" in sign else ""
+            return errors.DatabaseError(f"database {where} {what}{detail}")
+    return errors.Unreachable(f"database {where} does not answer: {_first(said)}")
+
+
+def _first(said: str) -> str:
+    return next(iter(said.splitlines()), "no reason given")

@@ -22,9 +22,10 @@ leader = tables.leader
 def hold(db: Database, holder: str, *, every: float, duty: str = RECONCILE) -> float | None:
     """Take or keep the duty, which is to be done `every` so many seconds; None when another has it.
 
-    The answer is for how many seconds the duty has been done without a gap of more than three times `every`.
+    The answer is for how many seconds the duty has been done without a gap of more than three times `every`. A
+    holder that is silent for twice `every` loses it, so that another can go on before that is a gap.
     """
-    until = tables.now() + 3 * every
+    until = tables.now() + 2 * every
     row = {"name": duty, "holder": holder, "until_at": until, "ticked_at": tables.now()}
     steady = sa.case((leader.c.ticked_at >= tables.now() - 3 * every, leader.c.steady_since_at), else_=tables.now())
     with db.transaction() as connection:

@@ -135,7 +135,8 @@ def release(db: Database, claim: records.Claim) -> str:
 def decline(db: Database, claim: records.Claim, reason: str) -> str:
     """Give back a job that this platform cannot run but another may; the job's new state, or `superseded`.
 
-    Jobs for any platform only. When no host of another platform is left to try, the reason is the job's result.
+    When no host of another platform is left to try, or the job is for this platform or host alone, the reason is
+    the job's result.
     """
     held = sa.select(job).where(*_held(claim)).with_for_update()
     with db.transaction() as connection:
@@ -143,16 +144,24 @@ def decline(db: Database, claim: records.Claim, reason: str) -> str:
         if row is None:
             _late(connection, claim, None)
             return "superseded"
-        others = open_platforms(connection, claim.job_id) - {claim.platform_key}
+        no = declined(connection, [claim.job_id]).get(claim.job_id, set())
+        anywhere = row.platform_key == records.ANY_PLATFORM and row.wanted_host is None
+        known = set(connection.execute(sa.select(tables.host.c.platform_key)).scalars())
+        others = anywhere and known - no - {claim.platform_key}
         failure = records.Failure(reason="declined" if others else "unsupported", message=reason)
         return _settle(connection, row, failure)
 
 
-def open_platforms(connection: sa.Connection, job_id: str) -> set[str]:
-    """Platforms of the known hosts that have not declined a job."""
-    known = set(connection.execute(sa.select(tables.host.c.platform_key).distinct()).scalars())
-    declined = sa.select(attempt.c.platform_key).where(attempt.c.job_id == job_id, attempt.c.state == "declined")
-    return known - set(connection.execute(declined).scalars())
+def declined(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, set[str]]:
+    """The platforms that have declined these jobs since somebody last wanted them tried again."""
+    found: dict[str, set[str]] = {}
+    for ids in statements.chunks(job_ids):
+        query = sa.select(attempt.c.job_id, attempt.c.platform_key).where(
+            attempt.c.job_id.in_(ids), attempt.c.state == "declined"
+        )
+        for row in connection.execute(query):
+            found.setdefault(row.job_id, set()).add(row.platform_key)
+    return found
 
 
 def expire(db: Database) -> list[str]:
@@ -182,16 +191,19 @@ def cancel(db: Database, job_ids: Iterable[str]) -> int:
 
 
 def retry(db: Database, job_ids: Iterable[str]) -> int:
-    """Queue jobs again that ended without a result, with fresh counters; how many those were."""
+    """Queue jobs again that ended without a result, with fresh counters, and for platforms too that declined them
+    before; how many those were."""
     ended = job.c.state.in_(sorted(records.TERMINAL - {"done"}))
     fresh = {"state": "queued", "crashes": 0, "errors": 0, "cancelling": False, "message": None, "detail": None}
     times = {"not_before_at": tables.now(), "published_at": None, "finished_at": None, "lease_until_at": None}
     count = 0
     with db.transaction() as connection:
         for ids in statements.chunks(list(job_ids)):
-            count += connection.execute(
-                sa.update(job).where(job.c.id.in_(ids), ended).values({**fresh, **times})
-            ).rowcount
+            again = sa.update(job).where(job.c.id.in_(ids), ended).values({**fresh, **times}).returning(job.c.id)
+            queued = list(connection.execute(again).scalars())
+            count += len(queued)
+            lapsed = sa.and_(attempt.c.job_id.in_(queued), attempt.c.state == "declined")
+            connection.execute(sa.update(attempt).where(lapsed).values(state="unsupported"))
     return count
 
 
@@ -218,13 +230,13 @@ def _held(claim: records.Claim) -> tuple[sa.ColumnElement[bool], ...]:
 
 def _meant_for(host: str, platform_key: str) -> tuple[sa.ColumnElement[bool], ...]:
     """Whether a job is one for this host, on its platform as it is now."""
-    declined = sa.select(attempt.c.job_id).where(
+    refused = sa.select(attempt.c.job_id).where(
         attempt.c.job_id == job.c.id, attempt.c.state == "declined", attempt.c.platform_key == platform_key
     )
     return (
         job.c.platform_key.in_([platform_key, records.ANY_PLATFORM]),
         sa.or_(job.c.wanted_host.is_(None), job.c.wanted_host == host),
-        ~sa.exists(declined),
+        ~sa.exists(refused),
     )
 
 
@@ -291,11 +303,15 @@ def _late(
     document: Mapping[str, Any] | None,
     failure: records.Failure | None = None,
 ) -> bool:
-    """Keep what came too late as superseded; True when this attempt's own result counts already."""
+    """Keep what came too late as superseded; True when this attempt's own result counts already.
+
+    What a platform declined it has declined, whatever else is said of that attempt.
+    """
     counted = sa.select(tables.result.c.token).where(tables.result.c.job_id == claim.job_id)
     if connection.execute(counted).scalar_one_or_none() == claim.token:
         return True
-    _end_attempt(connection, claim.job_id, claim.token, state="superseded", failure=failure, document=document)
+    if claim.platform_key not in declined(connection, [claim.job_id]).get(claim.job_id, ()):
+        _end_attempt(connection, claim.job_id, claim.token, state="superseded", failure=failure, document=document)
     return False
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
-from storage import broker, errors, leadership, lifecycle, records, settings, statements, tables
+from storage import broker, errors, leadership, lifecycle, records, settings, statements, tables, views
 from storage.database import Database
 
 BATCH = 5000
@@ -42,13 +43,18 @@ class Route:
         """The queue of these jobs."""
         return broker.queue_of(self.platform_key, self.wanted_host)
 
+    @property
+    def anywhere(self) -> bool:
+        """Whether its jobs may also wait in the queues of platforms that have not declined them."""
+        return self.platform_key == records.ANY_PLATFORM and self.wanted_host is None
+
 
 def tick(db: Database, publisher: broker.Publisher, holder: str, config: settings.Settings) -> bool:
     """The reconciler's duty, to be called every `config.reconcile` seconds by everyone; whether it was ours to do.
 
     Takes back the jobs whose leases ran out, but only when the duty has been done steadily for longer than a
     lease: after an outage of the database every worker gets the time to renew its own. Then publishes. A broker
-    that does not answer is a warning: the next tick tries again.
+    that does not answer, or refuses us, is a warning: the next tick tries again.
     """
     steady_s = leadership.hold(db, holder, every=config.reconcile)
     if steady_s is None:
@@ -57,7 +63,7 @@ def tick(db: Database, publisher: broker.Publisher, holder: str, config: setting
         lifecycle.expire(db)
     try:
         reconcile(db, publisher, older_than=LOST_S)
-    except errors.Unreachable as exc:
+    except (errors.Unreachable, errors.SettingsError) as exc:
         log.warning("wake-ups not sent yet: %s", exc)
     return True
 
@@ -74,9 +80,10 @@ def reconcile(db: Database, publisher: broker.Publisher, older_than: float) -> i
     empty: while messages wait there, waiting is all that is wrong.
     """
     sent = publish(db, publisher)
+    idle = functools.cache(lambda queue: publisher.waiting(queue) == 0)
     for route in silent_routes(db, older_than):
-        if publisher.waiting(route.queue) == 0:
-            sent += _send(db, publisher, silent(db, route, older_than))
+        if route.anywhere or idle(route.queue):
+            sent += _send(db, publisher, [each for each in silent(db, route, older_than) if idle(each.queue)])
     return sent
 
 
@@ -124,20 +131,36 @@ def _due(db: Database, *which: sa.ColumnElement[bool], limit: int) -> list[Due]:
     )
     with db.read() as connection:
         found = connection.execute(query).all()
-        return [Due(job_id=row.id, queue=_queue(connection, row)) for row in found]
+        tried = [row.id for row in found if row.attempts and row.platform_key == records.ANY_PLATFORM]
+        elsewhere = _elsewhere(connection, tried)
+    queues = {row.id: broker.queue_of(row.platform_key, row.wanted_host) for row in found}
+    return [Due(job_id=row.id, queue=elsewhere.get(row.id, queues[row.id])) for row in found]
 
 
-def _queue(connection: sa.Connection, row: Any) -> str:
-    """Where a job's wake-up goes; one for any platform that some have declined goes to one that has not."""
-    if row.platform_key == records.ANY_PLATFORM and row.wanted_host is None and row.attempts:
-        left = sorted(lifecycle.open_platforms(connection, row.id))
-        if left:
-            return broker.queue_of(left[row.attempts % len(left)])
-    return broker.queue_of(row.platform_key, row.wanted_host)
+def _elsewhere(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, str]:
+    """The queues of those jobs for any platform that some have declined: of a platform that has not.
+
+    One with a host that serves now, if there is any; in the queue for all, those that declined would drop them.
+    """
+    declined = lifecycle.declined(connection, job_ids)
+    here = sa.and_(tables.host.c.stopped_at.is_(None), tables.host.c.last_seen_at >= tables.now() - views.AWAY_S)
+    query = sa.select(tables.host.c.platform_key, here.label("here"))
+    known = connection.execute(query).all() if declined else []
+    chosen: dict[str, str] = {}
+    for job_id, no in declined.items():
+        left = [row for row in known if row.platform_key not in no]
+        serving = sorted({row.platform_key for row in left if row.here} or {row.platform_key for row in left})
+        if serving:
+            chosen[job_id] = broker.queue_of(serving[zlib.crc32(job_id.encode()) % len(serving)])
+    return chosen
 
 
 def _send(db: Database, publisher: broker.Publisher, due: Sequence[Due]) -> int:
     """Publish, and remember what went out even when the broker stops answering in the middle."""
+    return sum(_send_some(db, publisher, some) for some in statements.chunks(due))
+
+
+def _send_some(db: Database, publisher: broker.Publisher, due: Sequence[Due]) -> int:
     sent: list[str] = []
     try:
         for each in due:

@@ -10,9 +10,27 @@ import sqlalchemy as sa
 
 from storage import plain, records, statements, tables
 from storage.database import Database
-from storage.views import AttemptView, HostView, JobView, Predictions, ResultView, StudyView
+from storage.views import (
+    AttemptView,
+    FailureGroup,
+    HostView,
+    JobGroup,
+    JobView,
+    Predictions,
+    ResultView,
+    StudyView,
+)
 
-__all__ = ["AttemptView", "HostView", "JobView", "Predictions", "ResultView", "StudyView"]
+__all__ = [
+    "AttemptView",
+    "FailureGroup",
+    "HostView",
+    "JobGroup",
+    "JobView",
+    "Predictions",
+    "ResultView",
+    "StudyView",
+]
 
 Filter = str | Collection[str] | None
 """One value, several of which one must fit, or None for all."""
@@ -20,14 +38,51 @@ Filter = str | Collection[str] | None
 job, study, result, hardware = tables.job, tables.study, tables.result, tables.hardware
 
 
-def jobs(db: Database, *, study: str | None = None, states: Filter = None) -> list[JobView]:
-    """All jobs, or those of a study (its name or id), in planned order."""
-    picked = (*_in_study(study), *_among(job.c.state, states))
+def jobs(
+    db: Database, *, study: str | None = None, states: Filter = None, ended_after: float | None = None
+) -> list[JobView]:
+    """All jobs, or those of a study (its name or id), in planned order.
+
+    `ended_after`: only those that came to their end after that moment of the database's clock.
+    """
+    ended = () if ended_after is None else (job.c.finished_at > ended_after,)
+    picked = (*_in_study(study), *_among(job.c.state, states), *ended)
     query = sa.select(*_columns(job, JobView)).where(*picked).order_by(*_PLANNED)
     with db.read() as connection:
-        names = _study_names(connection)
+        names = _study_names(connection, picked)
         found = connection.execute(query).mappings().all()
     return [JobView(studies=names.get(row["id"], ()), **row) for row in found]
+
+
+def job_ids(db: Database, keys: Iterable[str], states: Filter = None) -> list[str]:
+    """Ids of the jobs with these keys, those that exist and are in one of the states."""
+    found: list[str] = []
+    with db.read() as connection:
+        for wanted in statements.chunks(list(keys)):
+            query = sa.select(job.c.id).where(job.c.key.in_(wanted), *_among(job.c.state, states))
+            found += connection.execute(query).scalars()
+    return found
+
+
+def ids_starting(db: Database, prefix: str, *, limit: int = 3) -> list[str]:
+    """The first ids of jobs that begin so."""
+    query = sa.select(job.c.id).where(job.c.id.startswith(prefix, autoescape=True)).order_by(job.c.id).limit(limit)
+    with db.read() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def groups(db: Database, *, study: str | None = None) -> list[JobGroup]:
+    """All jobs, or those of a study (its name or id), counted by where they belong, what they are and their state."""
+    names = [field.name for field in dataclasses.fields(JobGroup) if field.name != "count"]
+    return [JobGroup(**row) for row in _counted(db, names, _in_study(study))]
+
+
+def failures(db: Database, *, study: str | None = None) -> list[FailureGroup]:
+    """The jobs that ended without a result, counted by their reasons; the most frequent first."""
+    names = [field.name for field in dataclasses.fields(FailureGroup) if field.name != "count"]
+    ended = job.c.state.in_(sorted(records.TERMINAL - {"done"}))
+    rows = _counted(db, names, (*_in_study(study), ended))
+    return sorted((FailureGroup(**row) for row in rows), key=lambda group: (-group.count, group.strategy))
 
 
 def attempts(db: Database, job_id: str) -> list[AttemptView]:
@@ -132,6 +187,31 @@ def hosts(db: Database) -> list[HostView]:
         return [_host(dict(row)) for row in connection.execute(query).mappings()]
 
 
+def platforms(db: Database) -> dict[str, records.Platform]:
+    """Every platform that a host ever had, by its key; hosts change theirs, results keep it."""
+    platform, environment = tables.platform, tables.environment
+    query = (
+        sa.select(
+            platform.c.key.label("platform_key"),
+            platform.c.hardware_key,
+            platform.c.environment_key,
+            hardware.c.document.label("hardware"),
+            environment.c.document.label("environment"),
+        )
+        .join(hardware, hardware.c.key == platform.c.hardware_key)
+        .join(environment, environment.c.key == platform.c.environment_key)
+        .order_by(platform.c.key)
+    )
+    with db.read() as connection:
+        return {row["platform_key"]: _platform(row) for row in connection.execute(query).mappings()}
+
+
+def clock(db: Database) -> float:
+    """The database's time in epoch seconds, which every `*_at` is told by."""
+    with db.read() as connection:
+        return float(connection.execute(sa.select(tables.now())).scalar_one())
+
+
 def existing(db: Database, keys: Iterable[str]) -> dict[str, str]:
     """State of those jobs among the keys that exist already."""
     found: dict[str, str] = {}
@@ -198,9 +278,22 @@ def _in_study(wanted: str | None) -> Iterable[sa.ColumnElement[bool]]:
     return (job.c.id.in_(sa.select(link.c.job_id).where(link.c.study_id.in_(named))),)
 
 
-def _study_names(connection: sa.Connection) -> dict[str, tuple[str, ...]]:
+def _counted(db: Database, names: Iterable[str], picked: Iterable[sa.ColumnElement[bool]]) -> list[dict[str, Any]]:
+    columns = [job.c[name] for name in names]
+    query = sa.select(*columns, sa.func.count().label("count")).where(*picked).group_by(*columns)
+    with db.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _study_names(
+    connection: sa.Connection, picked: Iterable[sa.ColumnElement[bool]] = ()
+) -> dict[str, tuple[str, ...]]:
+    """Job id → names of its studies, for the jobs that fit."""
     link = tables.study_job
     query = sa.select(link.c.job_id, study.c.name).join(study, study.c.id == link.c.study_id).distinct()
+    conditions = tuple(picked)
+    if conditions:
+        query = query.join(job, job.c.id == link.c.job_id).where(*conditions)
     names: dict[str, list[str]] = {}
     for row in connection.execute(query):
         names.setdefault(row.job_id, []).append(row.name)
@@ -218,12 +311,15 @@ def _result(values: dict[str, Any]) -> ResultView:
 
 
 def _host(row: Mapping[str, Any]) -> HostView:
-    platform = records.Platform(
+    times = {name: row[name] for name in ("first_seen_at", "last_seen_at", "unseen_s", "stopped_at")}
+    return HostView(name=row["name"], platform=_platform(row), labels=row["labels"], **times)
+
+
+def _platform(row: Mapping[Any, Any]) -> records.Platform:
+    return records.Platform(
         key=row["platform_key"],
         hardware_key=row["hardware_key"],
         environment_key=row["environment_key"],
         hardware=records.from_document(records.Hardware, row["hardware"]),
         environment=records.from_document(records.Environment, row["environment"]),
     )
-    times = {name: row[name] for name in ("first_seen_at", "last_seen_at", "unseen_s", "stopped_at")}
-    return HostView(name=row["name"], platform=platform, labels=row["labels"], **times)

@@ -7,20 +7,25 @@ that `QUANTFLEET_SETTINGS` names). Passwords inside addresses never leave this m
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import socket
+import stat
 import tempfile
-import urllib.parse
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
 import pydantic_settings
-import sqlalchemy.engine
 
 from storage import errors
+from storage.addresses import has_password, redact, without_password
 
-UNREADABLE = "an address that cannot be read"
+__all__ = ["Settings", "has_password", "load", "redact", "without_password"]
+
+log = logging.getLogger(__name__)
 
 
 def _pairs(value: Any) -> Any:
@@ -56,8 +61,9 @@ class Settings(pydantic_settings.BaseSettings):
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="QUANTFLEET_", frozen=True, extra="forbid")
 
-    database: str = "sqlite:///quantfleet.db"  # SQLAlchemy address
-    broker: str = ""  # Celery address; empty: the embedded file queue beside the database
+    # neither address is in the record's repr: it may hold a password
+    database: str = pydantic.Field(default="sqlite:///quantfleet.db", repr=False)  # SQLAlchemy address
+    broker: str = pydantic.Field(default="", repr=False)  # Redis address; empty: the embedded file queue
     cache: Path = pydantic.Field(default_factory=_cache_folder)  # prepared models, inputs
     lock: Path = Path(tempfile.gettempdir()) / "quantfleet-measuring.lock"  # one measured job at a time on a host
     host: str = pydantic.Field(default_factory=socket.gethostname)  # this machine's name in the database
@@ -77,6 +83,14 @@ class Settings(pydantic_settings.BaseSettings):
         """A bare file name means a SQLite database in that file; what has a colon may be a mistyped address."""
         return value if ":" in value or not value else f"sqlite:///{value}"
 
+    @pydantic.field_validator("host")
+    @classmethod
+    def _host_names_a_queue(cls, value: str) -> str:
+        """A host's name is part of its queue's, of Celery's node name, and of a file's in the embedded mode."""
+        if not re.fullmatch(r"[\w.:-]{1,100}", value):
+            raise ValueError("expected a name of letters, digits, '.', '-', '_' and ':'")
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -87,8 +101,7 @@ class Settings(pydantic_settings.BaseSettings):
         file_secret_settings: pydantic_settings.PydanticBaseSettingsSource,
     ) -> tuple[pydantic_settings.PydanticBaseSettingsSource, ...]:
         """Arguments before the environment before the settings file."""
-        file = Path(os.environ.get("QUANTFLEET_SETTINGS", "quantfleet.toml"))
-        toml = pydantic_settings.TomlConfigSettingsSource(settings_cls, toml_file=file)
+        toml = pydantic_settings.TomlConfigSettingsSource(settings_cls, toml_file=_file())
         return init_settings, env_settings, toml
 
     @property
@@ -103,6 +116,7 @@ class Settings(pydantic_settings.BaseSettings):
 
 def load(**given: Any) -> Settings:
     """Settings from arguments (None means: not given), environment and file; SettingsError names the field."""
+    _check_file(_file())
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except pydantic.ValidationError as exc:
@@ -112,39 +126,21 @@ def load(**given: Any) -> Settings:
         raise errors.SettingsError(f"setting {name!r}: {first['msg']}{near}") from None
 
 
-def redact(address: str) -> str:
-    """An address without its passwords."""
-    if "://" not in address:
-        return address if "@" not in address else UNREADABLE
+def _file() -> Path:
+    return Path(os.environ.get("QUANTFLEET_SETTINGS", "quantfleet.toml"))
+
+
+def _check_file(file: Path) -> None:
+    """Raise SettingsError for a file that is named but missing, or broken; warn when everyone can read its password."""
+    if not file.exists():
+        if "QUANTFLEET_SETTINGS" in os.environ:
+            raise errors.SettingsError(f"QUANTFLEET_SETTINGS names {file}, which does not exist")
+        return
     try:
-        url = sqlalchemy.engine.make_url(address)
-    except Exception:  # an address that cannot be parsed may hold a secret anywhere
-        return UNREADABLE
-    hidden = {name: "***" for name in url.query if _is_secret(name)}
-    return url.update_query_dict(hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
-
-
-def without_password(text: str, address: str) -> str:
-    """A library's message without the passwords of the address that it is about."""
-    try:
-        url = sqlalchemy.engine.make_url(address)
-    except Exception:
-        return text if "://" not in address else "its address cannot be read"
-    secrets = [str(url.password)] if url.password else []
-    secrets += [str(value) for name, value in url.query.items() if _is_secret(name)]
-    for secret in (*secrets, *(urllib.parse.quote(secret, safe="") for secret in secrets)):
-        text = text.replace(secret, "***")
-    return text
-
-
-def has_password(address: str) -> bool:
-    """Whether an address holds a password, which a command line must not: every user of the machine could read it."""
-    try:
-        url = sqlalchemy.engine.make_url(address)
-    except Exception:
-        return False
-    return bool(url.password) or any(_is_secret(name) for name in url.query)
-
-
-def _is_secret(name: str) -> bool:
-    return "password" in name.lower()
+        values, mode = tomllib.loads(file.read_text()), file.stat().st_mode
+    except OSError as exc:
+        raise errors.SettingsError(f"cannot read the settings file {file}: {exc.strerror}") from exc
+    except ValueError as exc:  # not TOML, or not UTF-8; the message holds a place and nothing of the content
+        raise errors.SettingsError(f"settings file {file}: {exc}") from None
+    if mode & stat.S_IROTH and any(isinstance(value, str) and has_password(value) for value in values.values()):
+        log.warning("settings file %s holds a password and every user can read it; chmod 600 %s", file, file)

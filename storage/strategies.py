@@ -18,6 +18,22 @@ from storage import errors, records
 
 ENTRY_POINTS = "quantfleet.strategies"
 
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "numpy",
+    "onnxruntime",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+    "openvino",
+    "nncf",
+    "torchao",
+)
+"""Distributions that strategies stand on: their versions belong to each result, and hosts can be selected by them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:

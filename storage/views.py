@@ -55,6 +55,32 @@ class JobView:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JobGroup:
+    """How many jobs have all of this in common: what a fleet's progress is made of, however many jobs there are."""
+
+    platform_key: str  # or records.ANY_PLATFORM
+    wanted_host: str | None  # the one host that they are for
+    host: str | None  # of the newest claim
+    state: str
+    kind: str
+    model: str
+    strategy: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailureGroup:
+    """How many jobs ended alike without a result, and why."""
+
+    state: str
+    message: str | None
+    model: str
+    strategy: str
+    host: str | None  # of the newest claim
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptView:
     """One try at a job."""
 

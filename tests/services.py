@@ -5,14 +5,18 @@ They can be killed, paused and started again where they were. Nothing of them st
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import datetime
 import os
 import pwd
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.parse
 import warnings
@@ -23,11 +27,15 @@ from typing import Any
 
 import psycopg
 import redis
+import trustme
 
 PASSWORD = "s3cret/with:odd@signs"
 """Of both servers: none of it may ever be seen in a log."""
 
 START_S = 30.0
+
+SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
+"""What a Postgres client asks before TLS begins."""
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -58,9 +66,10 @@ class Server:
     def start(self) -> None:
         """Start, and wait until it answers."""
         self._prepare()
+        user = {} if self.prefix else self._as_user()
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, *self._command()], stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._as_user()
+                [*self.prefix, *self._command()], stdout=log, stderr=log, stdin=subprocess.DEVNULL, **user
             )
         wait_for(self._answers, START_S, f"{type(self).__name__} on port {self.port}, log in {self.folder}")
 
@@ -207,7 +216,10 @@ class Postgres(Server):
     def _command(self) -> Sequence[str]:
         given = {"listen_addresses": self.host, "port": self.port, "unix_socket_directories": "", "fsync": "off"}
         options = [f"--{name}={value}" for name, value in {**given, **self.settings}.items()]
-        return [_binary("postgres"), "-D", str(self.data), *options]
+        line = [_binary("postgres"), "-D", str(self.data), *options]
+        if self.prefix and os.geteuid() == 0:  # the prefix needs root, the server must not be
+            return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *line]
+        return line
 
     def _as_user(self) -> dict[str, Any]:
         if os.geteuid() != 0:
@@ -224,6 +236,103 @@ class Postgres(Server):
         except psycopg.Error:
             return False
         return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """A server's certificate and its key, in files."""
+
+    file: Path
+    key: Path
+
+    def context(self, authority: Path | None = None) -> ssl.SSLContext:
+        """For a server that shows it, and wants one of the clients when an authority is given."""
+        made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        made.load_cert_chain(self.file, self.key)
+        if authority is not None:
+            made.load_verify_locations(authority)
+            made.verify_mode = ssl.CERT_REQUIRED
+        return made
+
+
+class Authority:
+    """A private authority of its own, and the certificates that it signs."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._ca = trustme.CA()
+        self.file = folder / "ca.pem"
+        self._ca.cert_pem.write_to_path(str(self.file))
+
+    def sign(self, *names: str, client: str = "", expired: bool = False) -> Certificate:
+        """A certificate for some host names or addresses, or for a client's user name."""
+        stem = "-".join((*names, client)).replace(":", "_") + ("-old" if expired else "")
+        past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC) if expired else None
+        made = self._ca.issue_cert(*names, common_name=client or None, not_after=past)
+        files = Certificate(file=self._folder / f"{stem}.pem", key=self._folder / f"{stem}.key")
+        for number, blob in enumerate(made.cert_chain_pems):
+            blob.write_to_path(str(files.file), append=number > 0)
+        made.private_key_pem.write_to_path(str(files.key))
+        files.key.chmod(0o600)
+        return files
+
+
+class TlsEnd:
+    """The TLS end of a server that has none: decrypts and passes on, in a thread of this process.
+
+    With `postgres`, a client first asks in the clear whether TLS is spoken here; one that does not ask is passed on
+    as it is.
+    """
+
+    def __init__(self, server: Server, context: ssl.SSLContext, *, postgres: bool = False) -> None:
+        self.host, self.port = server.host, free_port(server.host)
+        self._context, self._behind, self._postgres = context, (server.host, server.port), postgres
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> TlsEnd:
+        self._thread.start()
+        context = None if self._postgres else self._context
+        served = asyncio.start_server(self._serve, self.host, self.port, ssl=context)
+        asyncio.run_coroutine_threadsafe(served, self._loop).result(10)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
+            first = await self._agree(reader, writer) if self._postgres else b""
+            behind_reader, behind_writer = await asyncio.open_connection(*self._behind)
+            behind_writer.write(first)
+            await asyncio.gather(_pump(reader, behind_writer), _pump(behind_reader, writer))
+
+    async def _agree(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        first = await reader.readexactly(8)
+        if first != SSL_REQUEST:
+            return first
+        writer.write(b"S")
+        await writer.drain()
+        await writer.start_tls(self._context)
+        return b""
+
+    async def _end(self) -> None:
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
 
 
 def _binary(name: str) -> str:

@@ -1,4 +1,6 @@
-"""Real databases for tests: a SQLite file, and a Postgres server of this pytest process, one database a test."""
+"""Real servers for tests: a SQLite file, a Postgres server of this pytest process with one database a test, and, for
+what is about links and passwords, Redis and Postgres over TCP.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ import pytest
 
 from storage import database
 from storage.database import Database
+from tests import services
 
 TEMPLATE = "quantfleet_template"
 
@@ -80,6 +83,31 @@ def db(address: str) -> Iterator[Database]:
     """A fresh, migrated database: each test runs on both kinds."""
     with Database.open(address, busy_timeout=5.0) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[services.Redis]:
+    """A Redis with a password; its queues are shared, so use names of your own."""
+    with services.folder() as folder:
+        server = services.Redis(folder=folder / "redis")
+        with services.running(server):
+            yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_over_tcp() -> Iterator[services.Postgres]:
+    """A Postgres that wants a password, without a database of quantfleet's."""
+    with services.folder() as folder:
+        server = services.Postgres(folder=folder / "postgres")
+        with services.running(server):
+            yield server
+
+
+@pytest.fixture(scope="session")
+def authority() -> Iterator[services.Authority]:
+    """A private authority for certificates."""
+    with services.folder() as folder:
+        yield services.Authority(folder / "authority")
 
 
 def _address(sockets: object, name: str) -> str:
