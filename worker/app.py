@@ -5,6 +5,8 @@ SIGTERM: the running job is finished first. A second SIGTERM, or SIGINT: it is g
 
 from __future__ import annotations
 
+import argparse
+import json
 import logging
 import mmap
 import os
@@ -17,9 +19,9 @@ from celery import signals
 
 from storage import broker, errors, hosts, keys, records, settings
 from storage.database import Database
-from worker import environment, hardware, kinship, tasks
+from worker import environment, hardware, kinship, logs, tasks
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("worker.app")  # __name__ is __main__
 
 
 class StopSwitch:
@@ -32,57 +34,76 @@ class StopSwitch:
         """Count one request to stop."""
         self._shared[0] = min(255, self._shared[0] + times)
 
+    def ending(self) -> bool:
+        """Whether the worker ends after the running job."""
+        return self._shared[0] >= 1
+
     def give_back(self) -> bool:
         """Whether the running job is to be given back at once."""
         return self._shared[0] >= 2
 
 
-def platform() -> records.Platform:
-    """This host's platform, probed now."""
-    return keys.platform(hardware.probe(os.environ), environment.probe())
-
-
-def build(config: settings.Settings, switch: StopSwitch) -> celery.Celery:
-    """The app of this host, registered in the database, listening to its platform's queue by name."""
-    here = platform()
-    database = Database.open(config.database)
-    try:
+def register(config: settings.Settings) -> records.Platform:
+    """Probe this host and store it as serving: what a launcher does for its worker."""
+    here = keys.platform(hardware.probe(os.environ), environment.probe(os.environ))
+    with Database.open(config.database) as database:  # closed: connections do not survive the pool's fork
         hosts.register(database, name=config.host, platform=here, labels=config.labels)
-    finally:
-        database.close()  # the pool process opens its own: connections do not survive a fork
+    return here
+
+
+def build(config: settings.Settings, here: records.Platform, switch: StopSwitch) -> celery.Celery:
+    """The app of this host, listening to its platform's queues by name."""
     made = broker.app(config, queues=broker.queues_of(here.key, config.host))
-    tasks.register(made, config, here, switch.give_back)
+    tasks.register(made, config, here, switch)
     return made
 
 
-def serve(config: settings.Settings) -> None:
+def serve(config: settings.Settings, here: records.Platform) -> None:
     """Serve until stopped."""
     switch = StopSwitch()
+    queues = ", ".join(broker.queues_of(here.key, config.host))
 
     def pressed(sig: str = "", **_: Any) -> None:
         switch.press(2 if sig == "SIGINT" else 1)
 
+    def ready(**_: Any) -> None:
+        log.info("serving as %s: platform %s, queues %s", config.host, here.key, queues)
+
+    signals.setup_logging.connect(lambda **_: None, weak=False)  # ours stays, whose lines show no password
     signals.worker_shutting_down.connect(pressed, weak=False)
-    app = build(config, switch)
+    signals.worker_ready.connect(ready, weak=False)
+    app = build(config, here, switch)
     worker = app.Worker(
         pool="prefork",
         concurrency=1,
         hostname=f"quantfleet@{config.host}",
         without_mingle=True,
         without_gossip=True,
-        without_heartbeat=True,
+        without_heartbeat=not config.events,  # Flower calls a worker without a heartbeat dead
         loglevel="WARNING",
+        quiet=True,
     )
     worker.start()
 
 
 def main() -> None:
-    """Entry of `python -m worker.app`; `--with-parent`: end when the starting process does."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if "--with-parent" in sys.argv:
-        kinship.die_with(os.getppid(), signal.SIGKILL)
+    """Entry of `python -m worker.app`.
+
+    `--with-parent[=PID]`: end when the starting process does. `--platform-from-stdin`: that process is a launcher,
+    which has registered this host as the platform that it writes to our stdin.
+    """
+    parser = argparse.ArgumentParser(prog="python -m worker.app", description=__doc__)
+    parser.add_argument("--with-parent", nargs="?", type=int, const=os.getppid(), metavar="PID")
+    parser.add_argument("--platform-from-stdin", action="store_true")
+    given = parser.parse_args()
+    if given.with_parent is not None:
+        kinship.die_with(given.with_parent, signal.SIGKILL)
     try:
-        serve(settings.load())
+        config = settings.load()
+        logs.set_up(config)
+        told = given.platform_from_stdin
+        here = records.from_document(records.Platform, json.load(sys.stdin)) if told else register(config)
+        serve(config, here)
     except errors.UserError as exc:
         sys.exit(f"error: {exc}")
 

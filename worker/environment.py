@@ -8,23 +8,10 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
-from storage import records
+from storage import records, strategies
 from worker import isa
 
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "datasets",
-    "numpy",
-    "onnxruntime",
-    "onnx",
-    "onnxscript",
-    "safetensors",
-    "openvino",
-    "nncf",
-    "torchao",
-)
+PACKAGES = strategies.PACKAGES
 """Distributions whose version belongs to a result."""
 
 SETTINGS = ("OMP_", "KMP_", "GOMP_", "MALLOC_", "MKL_", "ONEDNN_", "DNNL_")

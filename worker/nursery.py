@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from storage import errors
+from storage import errors, settings
 from worker import channel
 
 Tick = Callable[[], None]
@@ -22,6 +23,9 @@ Tick = Callable[[], None]
 TICK_S = 1.0
 STDERR_LINES = 12
 _FAREWELL_S = 3.0
+_HIDDEN = ("QUANTFLEET_", "CELERY", "PGPASS", "REDISCLI_AUTH", "HUGGING_FACE_HUB_TOKEN", "AWS_")
+_SECRET_WORDS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIAL")
+_NEEDED = ("PATH", "HOME", "LANG", "LC_", "LD_", "TMPDIR", "PYTHON", "OMP_", "KMP_", "GOMP_", "MALLOC_", "MKL_", "HF_")
 _READY_S = 300.0
 
 
@@ -37,6 +41,7 @@ class Child:
         self._channel = connection
         self._stderr = stderr
         self._nursery = nursery
+        self._end: dict[str, Any] | None = None  # how it ended, once that is known
 
     def ask(
         self,
@@ -45,19 +50,25 @@ class Child:
         *,
         tick: Tick = _nothing,
         tell: Callable[[Mapping[str, Any]], None] | None = None,
+        within_s: float = math.inf,
     ) -> dict[str, Any]:
         """The result of one operation.
 
-        Raises ChildDied when the process ends before it answers (or runs out of memory), Unsupported or a
-        UserError that the operation raised, ChildFailed for any other error in it.
+        Raises ChildDied when the process ends before it answers (or runs out of memory), or is killed because it
+        said nothing for `within_s` seconds; Unsupported or a UserError that the operation raised, ChildFailed for
+        any other error in it.
         """
+        heard = time.monotonic()
         try:
             self._channel.send({"op": op, **(request or {})})
             while True:
                 message = self._channel.receive(timeout=TICK_S)
                 tick()
                 if message is None:
+                    if time.monotonic() - heard > within_s:
+                        raise self._hung(op, within_s)
                     continue
+                heard = time.monotonic()
                 if message["event"] == "progress":
                     if tell is not None:
                         tell(message)
@@ -71,23 +82,40 @@ class Child:
         with contextlib.suppress(channel.Closed):
             self._channel.send({"op": "exit"})
         self._channel.close()
-        if self._nursery.ending(self.pid, _FAREWELL_S) is None:
+        if self._ended() is None:
             self.kill()
         self._stderr.close()
 
     def kill(self) -> None:
         """End the process now."""
+        if self._end is not None:
+            return  # its process id may be another's by now
         try:
             os.kill(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
-        self._nursery.ending(self.pid, _FAREWELL_S)
+        self._ended()
 
     def stderr_tail(self) -> str:
         """The last lines that the process wrote to its standard error."""
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").splitlines()
         return "\n".join(lines[-STDERR_LINES:])
+
+    def _ended(self) -> dict[str, Any] | None:
+        """How it ended, waiting a little for the news; None when none comes."""
+        if self._end is None:
+            self._end = self._nursery.ending(self.pid, _FAREWELL_S)
+        return self._end
+
+    def _hung(self, op: str, within_s: float) -> errors.ChildDied:
+        self.kill()
+        peak = (self._end or {}).get("peak_bytes")
+        return errors.ChildDied(
+            f"the measured process did not answer for {within_s:g} s during {op!r}, and was killed",
+            stderr=self.stderr_tail(),
+            resident_peak_bytes=peak,
+        )
 
     def _result(self, message: Mapping[str, Any]) -> dict[str, Any]:
         if message["event"] == "done":
@@ -102,7 +130,7 @@ class Child:
         raise errors.ChildFailed(text, trace=trace)
 
     def _died(self, op: str) -> errors.ChildDied:
-        ended = self._nursery.ending(self.pid, _FAREWELL_S) or {}
+        ended = self._ended() or {}
         code = ended.get("code")
         number = -code if isinstance(code, int) and code < 0 else None
         how = f"by signal {signal.Signals(number).name}" if number else f"with exit code {code}"
@@ -221,11 +249,12 @@ class Nursery:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-STDERR_LINES:])
 
 
-def environment(outer: Mapping[str, str]) -> dict[str, str]:
-    """What a measured process may see of its surroundings: no addresses, no secrets; no thread pool at import."""
-    hidden = ("QUANTFLEET_", "CELERY", "PGPASS", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_")
-    kept = {name: value for name, value in outer.items() if not name.upper().startswith(hidden)}
-    kept = {n: v for n, v in kept.items() if not any(s in n.upper() for s in ("PASSWORD", "SECRET", "TOKEN"))}
+def environment(outer: Mapping[str, str], addresses: Collection[str] = ()) -> dict[str, str]:
+    """What a measured process may see of its surroundings: no addresses, no secrets; no thread pool at import.
+
+    `addresses`: database and broker, whose passwords no variable may repeat.
+    """
+    kept = {name: value for name, value in outer.items() if not _is_secret(name.upper(), value, addresses)}
     return {
         **kept,
         "OPENBLAS_NUM_THREADS": "1",  # NumPy's own pool starts at import, and this process must stay forkable
@@ -234,6 +263,16 @@ def environment(outer: Mapping[str, str]) -> dict[str, str]:
         "PYTHONWARNINGS": "ignore",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _is_secret(name: str, value: str, addresses: Collection[str]) -> bool:
+    if name.startswith(_HIDDEN) or name.endswith("_KEY") or any(word in name for word in _SECRET_WORDS):
+        return True
+    if name.endswith("_PROXY") or name.startswith(_NEEDED):  # downloads need the one, everything the others
+        return False
+    if "://" in value and settings.has_password(value):
+        return True
+    return any("://" in address and settings.without_password(value, address) != value for address in addresses)
 
 
 def _spawn(family: str, environ: Mapping[str, str], control: int, sink: Any) -> subprocess.Popen[bytes]:

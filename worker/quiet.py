@@ -39,6 +39,11 @@ process on another core moves times through shared caches, memory bandwidth and 
 STEAL_SHARE = 0.01
 """Share of CPU time that the hypervisor may give to other machines; a quiet virtual machine shows none."""
 
+STILL_SHARE = {1: 0.05, 2: 0.25}
+"""Share of a leg in which the busiest thread may neither run nor want to, for one thread and for several. One thread
+rests for 0.4 % of its legs, 3 % at most on a busy machine; the busiest of several also waits for the others, up to
+10 % seen there. Beyond that somebody stopped the process, or it waits for a disk."""
+
 BURNING_SHARE = 0.05
 """A thread burns CPU when it ran at least this share of what the busiest thread ran: workers of a pool run within
 a factor of two of one another (spinning counts), helpers such as a reader of a pipe run under a percent."""
@@ -155,6 +160,7 @@ def judge(before: Snapshot, after: Snapshot, *, cores: int, threads: int, own_cp
     blamed = delay if max(threads, burning) == 1 else min(delay, max(0, certain))
     reasons = (
         _waited(blamed, cpu + delay),
+        _stood_still(before, after, wall, threads),
         _crowded(certain, wall, capacity),
         _stolen(steal, capacity),
         *_events(before, after),
@@ -226,12 +232,14 @@ def private(pid: int) -> int:
 
 def _ran_and_waited(before: Snapshot, after: Snapshot) -> tuple[list[int], int]:
     """How long each thread ran, and the sum of their waits, in ns; a thread that is new counts from its start."""
-    ran, waited = [], 0
-    for thread, (run, wait) in after.threads.items():
-        run_before, wait_before = before.threads.get(thread, (0, 0))
-        ran.append(run - run_before)
-        waited += wait - wait_before
-    return ran, waited
+    changes = [_since(before, thread, now) for thread, now in after.threads.items()]
+    return [run for run, _ in changes], sum(wait for _, wait in changes)
+
+
+def _since(before: Snapshot, thread: int, now: tuple[int, int]) -> tuple[int, int]:
+    """How long a thread ran and waited since a snapshot."""
+    run, wait = before.threads.get(thread, (0, 0))
+    return now[0] - run, now[1] - wait
 
 
 def _burning(ran: list[int]) -> int:
@@ -256,6 +264,15 @@ def _foreign(before: Snapshot, after: Snapshot, own_ns: int) -> tuple[int, int]:
 def _waited(blamed_ns: int, wanted_ns: int) -> str:
     share = blamed_ns / max(1, wanted_ns)
     return f"waited {100 * share:.0f} % of the time for a CPU that others used" if share > WAIT_SHARE else ""
+
+
+def _stood_still(before: Snapshot, after: Snapshot, wall_ns: int, threads: int) -> str:
+    if not after.threads:
+        return ""
+    still = wall_ns - max(sum(_since(before, thread, now)) for thread, now in after.threads.items())
+    if still <= STILL_SHARE[min(threads, 2)] * wall_ns:
+        return ""
+    return f"stood still for {still / 1e9:.2g} of {wall_ns / 1e9:.2g} s"
 
 
 def _crowded(certain_ns: int, wall_ns: int, capacity_ns: int) -> str:

@@ -32,6 +32,12 @@ over in the last pair's first round.
 PATIENCE_S = 2.0
 """Wait at most so long for the partner's thread pool to stop spinning before a leg."""
 
+ANSWER_S = 600.0
+"""A measured process that answers to neither warm-up nor leg for so long hangs (or was stopped): it is killed."""
+
+LONG_LEG_S = 5.0
+"""A leg is left alone for so long; beyond that a heartbeat of some ms moves no number, and the lease needs it."""
+
 SIDES: tuple[records.Side, records.Side] = ("baseline", "strategy")
 
 
@@ -75,7 +81,8 @@ class Pair:
         before = run.observer.snapshot(seat.child.pid)
         started_at = time.time()
         with run.phases("legs"):
-            answer = seat.child.ask("leg", {"passes": seat.passes, "rewarm_ns": REWARM_NS})
+            request = {"passes": seat.passes, "rewarm_ns": REWARM_NS}
+            answer = seat.child.ask("leg", request, tick=_late(run.tick), within_s=ANSWER_S)
         after = run.observer.snapshot(seat.child.pid)
         seen = quiet.judge(before, after, cores=run.cores, threads=self._threads)
         seat.peak_bytes = max(seat.peak_bytes, answer["peak_bytes"])
@@ -147,10 +154,21 @@ class Run:
 
     def _warm(self, seat: Seat) -> None:
         with self.phases("warm-up"):
-            warm = seat.child.ask("warm", tick=self.tick)
+            warm = seat.child.ask("warm", tick=self.tick, within_s=ANSWER_S)
         seat.items, seat.pass_ns = warm["items"], warm["pass_ns"]
         # every pair repeats the first one's count, so that each process weighs alike in the percentiles
         seat.passes = self.passes.setdefault(seat.side, passes_for(seat.pass_ns, seat.items))
+
+
+def _late(tick: Tick) -> Tick:
+    """`tick`, but not before a leg has turned out to be a long one."""
+    quiet_until = time.monotonic() + LONG_LEG_S
+
+    def late() -> None:
+        if time.monotonic() > quiet_until:
+            tick()
+
+    return late
 
 
 def passes_for(pass_ns: int, items: int) -> int:

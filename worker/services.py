@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Mapping
@@ -10,11 +11,8 @@ from typing import Literal
 
 import psutil
 
-from storage import database, errors, settings, strategies
+from storage import broker, database, errors, settings, strategies
 from worker.finding import Finding
-
-CONNECT_S = 5.0
-"""Patience with a broker that does not answer."""
 
 
 def runtimes(versions: Mapping[str, str]) -> list[Finding]:
@@ -80,18 +78,13 @@ def broker_finding(config: settings.Settings) -> Finding:
     """Whether the broker answers; in the embedded mode there is none to ask."""
     if not config.broker:
         return Finding(check="broker", level="ok", seen="none set: jobs go through files beside the database")
-    import kombu
-
     where = settings.redact(config.broker)
-    options = {"socket_connect_timeout": CONNECT_S, "socket_timeout": CONNECT_S}
     try:
-        with kombu.Connection(config.broker, transport_options=options, connect_timeout=CONNECT_S) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=CONNECT_S)
-            connection.channel().close()
-    except Exception as exc:  # each transport has errors of its own, and a doctor tells them all
+        with contextlib.closing(broker.Publisher(config)) as publisher:
+            publisher.ping()
+    except errors.QuantfleetError as exc:
         advice = "start it, or set QUANTFLEET_BROKER to its address (empty: the file queue)"
-        seen = f"{where} does not answer: {_without_password(str(exc), config.broker)}"
-        return Finding(check="broker", level="bad", seen=seen, advice=advice)
+        return Finding(check="broker", level="bad", seen=str(exc), advice=advice)
     return Finding(check="broker", level="ok", seen=f"{where} answers")
 
 
@@ -128,13 +121,3 @@ def _new_file(file: Path) -> Finding:
     return Finding(
         check="database", level="bad", seen=f"{file} cannot be made: no writable folder {folder}", advice=advice
     )
-
-
-def _without_password(text: str, address: str) -> str:
-    import sqlalchemy.engine
-
-    try:
-        password = sqlalchemy.engine.make_url(address).password
-    except Exception:  # an address that cannot be read may hold a secret anywhere
-        return "its address cannot be read"
-    return text.replace(str(password), "***") if password else text

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 
-from storage import errors, records, settings, strategies
-from worker import nursery
+from storage import records, settings, strategies
+from worker import locks, nursery, policy
 from worker.nursery import Tick
 
 MEMORY_SHARE = 0.9
@@ -25,6 +24,7 @@ class Station:
     def __init__(self, config: settings.Settings, platform: records.Platform) -> None:
         self.settings = config
         self.platform = platform
+        self.policy = policy.Policy(config)
         self.cpus = sorted(os.sched_getaffinity(0))
         self.prepared: dict[str, tuple[str, records.Artifact]] = {}  # recipe → folder and artifact, this process only
         self._nurseries: dict[str, nursery.Nursery] = {}
@@ -36,12 +36,12 @@ class Station:
 
         Children inherit the lock's descriptor, so a host stays taken while any of them lives.
         """
-        descriptor = _open_lock(self.settings.lock)
+        descriptor = locks.open_file(self.settings.lock, "measuring lock")
         try:
-            while not _try_lock(descriptor):
+            while not locks.try_lock(descriptor):
                 tick()
                 time.sleep(0.2)
-            _write_holder(descriptor, self.settings.host)
+            locks.leave_word(descriptor, self.settings.host)
             self._lock = descriptor
             yield
         finally:
@@ -71,14 +71,21 @@ class Station:
         if family not in self._nurseries:
             log = self.settings.cache / "log"
             log.mkdir(parents=True, exist_ok=True)
-            environ = nursery.environment(os.environ)
+            environ = nursery.environment(os.environ, (self.settings.database, self.settings.broker))
             self._nurseries[family] = nursery.Nursery(family, environ, log / f"nursery-{family}.log")
         return self._nurseries[family]
 
     def own_pids(self) -> list[int]:
-        """Processes whose CPU time is the tool's own: nurseries, and the launcher that started this process."""
+        """Processes whose CPU time is the tool's own: nurseries, the Celery worker, and in a fleet its launcher."""
         started = (one.pid for one in self._nurseries.values())
-        return [os.getppid(), *(pid for pid in started if pid is not None)]
+        return [*self._elders(), *(pid for pid in started if pid is not None)]
+
+    def _elders(self) -> list[int]:
+        elders = [os.getppid()]
+        if self.settings.broker:
+            with contextlib.suppress(psutil.Error):
+                elders.append(psutil.Process(elders[0]).ppid())
+        return elders
 
     def memory_limit(self) -> int:
         """Bytes that one measured process may allocate."""
@@ -100,25 +107,3 @@ class Station:
 def family(strategy: str) -> str:
     """The nursery that a strategy's measured process comes from: its runtime's."""
     return strategies.parse(strategy).runtime
-
-
-def _open_lock(path: Path) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as exc:
-        raise errors.SettingsError(f"cannot open the measuring lock {path}: {exc.strerror}") from exc
-    return descriptor
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _write_holder(descriptor: int, host: str) -> None:
-    """Leave a word for `quantfleet doctor`: who measures now."""
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()} {host}\n".encode(), 0)

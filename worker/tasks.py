@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import celery
 from celery import signals
 
 from storage import broker, records, settings
 from storage.database import Database
-from worker import kinship, station, supervisor
+from worker import alarm, kinship, patience, station, supervisor
 
 log = logging.getLogger(__name__)
+
+
+class Switch(Protocol):
+    """How urgently the worker is asked to stop."""
+
+    def ending(self) -> bool:
+        """Whether the worker ends after the running job."""
+        ...
+
+    def give_back(self) -> bool:
+        """Whether the running job is to be given back at once."""
+        ...
 
 
 class Post:
@@ -30,13 +42,27 @@ class Post:
         """Bind this process's life to the launcher's."""
         kinship.die_with(os.getppid())
 
-    def run(self, job_id: str, stopping: Callable[[], bool]) -> str:
+    def run(self, job_id: str, switch: Switch) -> str:
         """Do one job."""
         if self._place is None:
             self._place = station.Station(self._config, self._platform)
-        if self._database is None:
-            self._database = Database.open(self._config.database)
-        return supervisor.run_job(self._place, self._database, job_id, stopping)
+        database = self._opened(switch)
+        if database is None:
+            return "not started: the database is away"
+        return supervisor.run_job(self._place, database, job_id, switch.give_back, switch.ending)
+
+    def _opened(self, switch: Switch) -> Database | None:
+        told = False
+        for _ in patience.tries(supervisor.CLAIM_PATIENCE_S, switch.ending):
+            try:
+                with alarm.within(supervisor.DATABASE_S):
+                    self._database = self._database or Database.open(self._config.database)
+                break
+            except patience.AWAY as exc:
+                if not told:
+                    log.warning("a wake-up waits: %s", exc)
+                told = True
+        return self._database
 
     def close(self) -> None:
         """End the nurseries."""
@@ -46,9 +72,7 @@ class Post:
             self._database.close()
 
 
-def register(
-    app: celery.Celery, config: settings.Settings, platform: records.Platform, stopping: Callable[[], bool]
-) -> None:
+def register(app: celery.Celery, config: settings.Settings, platform: records.Platform, switch: Switch) -> None:
     """Give the app its task, and its pool process its state."""
     post = Post(config, platform)
     signals.worker_process_init.connect(lambda **_: post.open(), weak=False)
@@ -61,5 +85,5 @@ def register(
         except ValueError as exc:
             log.warning("message dropped: %s", exc)
             return
-        outcome = post.run(job_id, stopping)
+        outcome = post.run(job_id, switch)
         log.info("job %s: %s", job_id, outcome)

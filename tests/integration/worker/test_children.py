@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from storage import errors, records
-from worker import prepare, station
+from worker import latency, prepare, station
 
 
 def _nothing() -> None:
@@ -32,6 +32,53 @@ def test_a_killed_child_is_told_with_its_signal_and_the_next_one_works(place: st
         assert "SIGSEGV" in str(caught.value)
         with place.child("torch", _nothing) as other:
             assert other.pid != child.pid
+
+
+def test_a_child_that_stops_answering_is_killed_when_its_time_is_over(place: station.Station) -> None:
+    with place.exclusive(_nothing):
+        child = place.fork("torch", _nothing)
+        os.kill(child.pid, signal.SIGSTOP)
+        with pytest.raises(errors.ChildDied, match="did not answer for 1 s during 'warm'"):
+            child.ask("warm", within_s=1.0)
+        began = time.monotonic()
+        child.close()
+
+    assert time.monotonic() - began < 2, "waited for the end of a process that has ended"
+    assert not psutil.pid_exists(child.pid)
+
+
+def test_a_child_that_was_stopped_for_a_while_answers_and_its_leg_is_known_as_disturbed(
+    place: station.Station, model: records.ModelRef
+) -> None:
+    case = records.Case(
+        kind="latency",
+        model=model,
+        strategy="torch/fp32",
+        baseline="torch/fp32",
+        threads=1,
+        input=records.InputSpec(batch=1, length=8, calls=1),
+    )
+    stopped: list[int] = []
+    later: list[subprocess.Popen[bytes]] = []
+
+    def stop_a_child(progress: object) -> None:
+        if not stopped:
+            stopped.extend(_children_of(place)[:1])
+            os.kill(stopped[0], signal.SIGSTOP)
+            later.append(subprocess.Popen(["sh", "-c", f"sleep 2; kill -CONT {stopped[0]}"]))
+
+    with place.exclusive(_nothing):
+        budget = records.Budget(precision=0.9, max_seconds=30.0, min_pairs=2)
+        _, legs = latency.measure(place, case, budget, _nothing, stop_a_child)
+
+    assert [resume.wait() for resume in later] == [0]
+    assert [leg for leg in legs if any("stood still" in reason for reason in leg.disturbed)]
+
+
+def _children_of(place: station.Station) -> list[int]:
+    nursery = place.nursery("torch").pid
+    assert nursery is not None
+    return [child.pid for child in psutil.Process(nursery).children()]
 
 
 def test_a_model_too_large_for_memory_ends_its_process_and_says_so(place: station.Station) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from storage import database, errors, hosts, keys, lifecycle, queries, records
 from storage.database import Database
-from worker import station, supervisor
+from tests import builders
+from worker import latency, spool, station, supervisor
 
 BUDGET = records.Budget(precision=0.5, max_seconds=0.5, min_pairs=2)
 
@@ -23,9 +25,10 @@ def db(tmp_path: Path, place: station.Station) -> Iterator[Database]:
         yield opened
 
 
-def _submit(db: Database, place: station.Station, case: records.Case) -> str:
-    key = keys.job_key(case, place.platform.key, 0)
-    job = records.PlannedJob(key=key, case=case, platform_key=place.platform.key, replica=0, budget=BUDGET)
+def _submit(db: Database, place: station.Station, case: records.Case, platform_key: str | None = None) -> str:
+    wanted = platform_key or place.platform.key
+    key = keys.job_key(case, wanted, 0)
+    job = records.PlannedJob(key=key, case=case, platform_key=wanted, replica=0, budget=BUDGET)
     (job_id,) = lifecycle.submit(db, study=lifecycle.StudyText(name="s", text="…"), jobs=[job]).new
     return job_id
 
@@ -187,3 +190,109 @@ def test_a_busy_database_delays_a_result_and_does_not_lose_it(
 
     assert supervisor.run_job(place, db, job_id) == "done"
     assert queries.results(db)[0].gain is not None
+
+
+def test_a_model_outside_of_the_allowed_folders_is_unsupported_with_what_to_do(
+    db: Database, place: station.Station, model: records.ModelRef, tmp_path: Path
+) -> None:
+    job_id = _submit(db, place, _latency(model, "torch/int8-dynamic"))
+
+    assert supervisor.run_job(_strict(place, tmp_path), db, job_id) == "unsupported"
+
+    (view,) = queries.results(db)
+    assert "QUANTFLEET_FOLDERS" in (view.message or "")
+
+
+def test_what_this_host_cannot_do_is_left_to_another_platform_where_the_job_is_for_any(
+    db: Database, place: station.Station, model: records.ModelRef, tmp_path: Path
+) -> None:
+    hosts.register(db, name="other", platform=builders.platform())
+    job_id = _submit(db, place, _latency(model, "torch/int8-dynamic"), records.ANY_PLATFORM)
+
+    assert supervisor.run_job(_strict(place, tmp_path), db, job_id) == "queued"
+
+    assert [one.state for one in queries.attempts(db, job_id)] == ["declined"]
+    assert supervisor.run_job(place, db, job_id) == "nothing to do"
+
+
+def test_a_pickled_model_of_the_hub_is_not_loaded_on_a_studys_word(
+    db: Database, place: station.Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[records.Case] = []
+
+    def measure(place: station.Station, case: records.Case, *_: object) -> None:
+        seen.append(case)
+        raise errors.ModelError("it has no weights (*.safetensors)")
+
+    monkeypatch.setattr(latency, "measure", measure)
+    ref = records.ModelRef(name="theirs", source="hub", location="a/b", allow_pickle=True)
+    job_id = _submit(db, place, _latency(ref, "torch/int8-dynamic"))
+
+    assert supervisor.run_job(place, db, job_id) == "unsupported"
+
+    assert [case.model.allow_pickle for case in seen] == [False]
+    assert "QUANTFLEET_PICKLE" in (queries.results(db)[0].message or "")
+
+
+def test_a_wake_up_waits_for_a_database_that_is_away(
+    db: Database, place: station.Station, model: records.ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = _submit(db, place, _latency(model, "torch/int8-dynamic"))
+    _answers_of_claim(monkeypatch, ["away", "away"])
+
+    assert supervisor.run_job(_strict(place, tmp_path), db, job_id) == "unsupported"
+    assert [one.state for one in queries.attempts(db, job_id)] == ["unsupported"]
+
+
+def test_a_claim_whose_answer_got_lost_is_taken_back_uncounted_and_repeated(
+    db: Database, place: station.Station, model: records.ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = _submit(db, place, _latency(model, "torch/int8-dynamic"))
+    _answers_of_claim(monkeypatch, ["lost"])
+
+    assert supervisor.run_job(_strict(place, tmp_path), db, job_id) == "unsupported"
+    assert [one.state for one in queries.attempts(db, job_id)] == ["released", "unsupported"]
+    assert queries.jobs(db)[0].crashes == 0
+
+
+def test_a_worker_that_ends_does_not_wait_for_a_database_to_claim_from(
+    db: Database, place: station.Station, model: records.ModelRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = _submit(db, place, _latency(model, "torch/int8-dynamic"))
+    _answers_of_claim(monkeypatch, ["away"] * 1000)
+
+    assert "stops" in supervisor.run_job(place, db, job_id, ending=lambda: True)
+    assert queries.jobs(db)[0].state == "queued"
+
+
+def test_a_result_on_the_spool_is_stored_before_the_next_job_is_claimed(
+    db: Database, place: station.Station, model: records.ModelRef, tmp_path: Path
+) -> None:
+    mine = _strict(place, tmp_path)
+    job_id = _submit(db, place, _latency(model, "torch/int8-dynamic"))
+    claim = lifecycle.claim(db, job_id, host=mine.settings.host, platform_key=place.platform.key, lease=60)
+    assert claim is not None
+    spool.write(spool.folder(mine.settings), spool.Outcome(claim=claim, result=builders.latency()))
+
+    assert supervisor.run_job(mine, db, job_id) == "nothing to do"
+    assert queries.jobs(db)[0].state == "done"
+
+
+def _strict(place: station.Station, folder: Path) -> station.Station:
+    """A place that refuses every model of the tests before anything is started, with a spool of its own."""
+    given = {"folders": (folder / "allowed",), "cache": folder / "cache", "lock": folder / "lock"}
+    return station.Station(place.settings.model_copy(update=given), place.platform)
+
+
+def _answers_of_claim(monkeypatch: pytest.MonkeyPatch, answers: list[str]) -> None:
+    """Let the database be away for the first claims, or their answers be lost."""
+    really, left = lifecycle.claim, iter(answers)
+
+    def claim(*given: Any, **named: Any) -> records.Claim | None:
+        answer = next(left, None)
+        claimed = None if answer == "away" else really(*given, **named)
+        if answer is not None:
+            raise errors.Unreachable(answer)
+        return claimed
+
+    monkeypatch.setattr(lifecycle, "claim", claim)

@@ -1,6 +1,13 @@
 from __future__ import annotations
 
-from worker import nursery
+import os
+from pathlib import Path
+
+import psutil
+
+from storage import settings
+from tests import builders
+from worker import nursery, station
 
 
 def test_a_measured_process_sees_no_address_and_no_secret() -> None:
@@ -20,3 +27,35 @@ def test_a_measured_process_sees_no_address_and_no_secret() -> None:
     assert "hunter2" not in "".join(seen.values())
     assert seen["OMP_PROC_BIND"] == "close", "what moves numbers must pass"
     assert seen["PATH"] == "/bin"
+
+
+def test_a_measured_process_sees_no_password_of_database_or_broker_under_any_name() -> None:
+    addresses = ("postgresql://me:hunter2%2Fx@host/db", "redis://:swordfish@host/0")
+    seen = nursery.environment(
+        {
+            "DATABASE_URL": "postgresql://me:other@host/db",
+            "REDIS_URL": "redis://:swordfish@host",
+            "PGPASSFILE": "/home/me/.pgpass",
+            "REDISCLI_AUTH": "swordfish",
+            "MY_SETTING": "hunter2/x",
+            "OTHER": "x hunter2%2Fx y",
+            "SIGNING_KEY": "anything",
+            "HTTPS_PROXY": "http://me:word@proxy:3128",
+            "PATH": "/bin:/opt/swordfish/bin",
+            "LANG": "C",
+        },
+        addresses,
+    )
+    ours = {name for name in seen if name in ("HTTPS_PROXY", "PATH", "LANG")}
+    assert ours == {"HTTPS_PROXY", "PATH", "LANG"}, "downloads and programs need these"
+    assert not {"DATABASE_URL", "REDIS_URL", "PGPASSFILE", "REDISCLI_AUTH", "MY_SETTING", "OTHER", "SIGNING_KEY"} & set(
+        seen
+    )
+
+
+def test_the_launcher_of_a_fleet_is_the_tools_own_and_a_shell_is_not(tmp_path: Path) -> None:
+    embedded = settings.load(cache=tmp_path, broker="")
+    fleet = settings.load(cache=tmp_path, broker="redis://host")
+    parent = os.getppid()
+    assert station.Station(embedded, builders.platform()).own_pids() == [parent]
+    assert station.Station(fleet, builders.platform()).own_pids() == [parent, psutil.Process(parent).ppid()]

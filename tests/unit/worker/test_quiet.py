@@ -61,6 +61,19 @@ def test_waiting_for_a_cpu_disturbs_a_single_thread_even_where_ticks_show_nothin
     assert seen.run_delay_ns == 12 * MS
 
 
+def test_a_leg_in_which_nothing_ran_for_a_while_is_disturbed() -> None:
+    stopped = after(3100, 100)
+    assert quiet.judge(start(), stopped, cores=2, threads=1).disturbed == ("stood still for 3 of 3.1 s",)
+    assert quiet.judge(start(), after(103, 100), cores=2, threads=1).disturbed == ()
+    pool = {1: (100 * MS, 0), 2: (90 * MS, 0)}
+    waiting = after(115, 190, threads=pool)
+    assert quiet.judge(start(), waiting, cores=2, threads=2).disturbed == (), "a pool's threads wait for one another"
+    stopped = after(400, 190, threads=pool)
+    assert quiet.judge(start(), stopped, cores=2, threads=2).disturbed == ("stood still for 0.3 of 0.4 s",)
+    unknown = after(3100, 100, threads={})
+    assert quiet.judge(start(), unknown, cores=2, threads=1).disturbed == (), "a kernel that does not tell"
+
+
 def test_threads_of_one_pool_that_wait_for_one_another_are_not_blamed_on_others() -> None:
     pool = {1: (90 * MS, 20 * MS), 2: (90 * MS, 15 * MS)}
     quiet_leg = after(110, 180, threads=pool)

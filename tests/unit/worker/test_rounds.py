@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from worker import rounds
@@ -18,3 +20,14 @@ from worker import rounds
 )
 def test_a_leg_is_long_enough_and_holds_the_calls_that_percentiles_need(pass_ns: int, items: int, passes: int) -> None:
     assert rounds.passes_for(pass_ns, items) == passes
+
+
+def test_only_a_long_leg_is_disturbed_by_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats: list[float] = []
+    monkeypatch.setattr(rounds, "LONG_LEG_S", 0.2)
+    tick = rounds._late(lambda: beats.append(time.monotonic()))
+    began = time.monotonic()
+    while time.monotonic() < began + 0.4:
+        tick()
+    assert beats
+    assert beats[0] - began >= 0.2
