@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from scheduler import paired
-from storage import records, statistics
+from storage import metrics, records, statistics
 from storage.views import Predictions, ResultView
 
 MARKS = {
@@ -72,6 +72,7 @@ class Comparison:
     accuracy: paired.Accuracy | None = None
     marks: tuple[str, ...] = ()  # keys of MARKS
     notes: tuple[str, ...] = ()  # sentences
+    input_digest: str | None = None  # of the token ids
 
 
 Lookup = Callable[[str], Predictions | None]
@@ -179,6 +180,7 @@ def _row(views: Sequence[ResultView]) -> Comparison:
         hosts=tuple(dict.fromkeys(view.host for view in views if view.host)),
         model=newest.model,
         model_digest=newest.model_digest,
+        input_digest=newest.input_digest,
         strategy=newest.strategy,
         baseline=newest.baseline,
         threads=newest.threads,
@@ -294,9 +296,23 @@ def _digest_note(groups: Sequence[Sequence[ResultView]]) -> str:
     return f"the {what} differs between results of this case ({', '.join(sorted(digests))}): not combined"
 
 
+def shape(row: Any) -> str:
+    """Input and threads of anything that has both: `b1×l16, 2 threads`; "accuracy" for what has neither."""
+    return "accuracy" if row.input is None else f"{row.input}, {metrics.counted(row.threads, 'thread')}"
+
+
+def case_order(row: Comparison) -> tuple[Any, ...]:
+    """Sorts rows by model, input, threads, baseline first, strategy, wherever they were measured."""
+    return (row.model, *_shape_order(row))
+
+
 def _order(row: Comparison) -> tuple[Any, ...]:
+    where = (row.cpu, row.hardware_key, row.environment_key)
+    return (*where, row.model, row.model_digest or "", *_shape_order(row))
+
+
+def _shape_order(row: Comparison) -> tuple[Any, ...]:
     length = row.length if isinstance(row.length, int) else math.inf  # real rows come after the fixed lengths
     # rows with an accuracy only come after the measured ones
     shape = (row.threads is None, row.batch or 0, length, row.input or "", row.threads or 0)
-    return (row.cpu, row.hardware_key, row.environment_key, row.model, row.model_digest or "", *shape,
-            row.strategy != row.baseline, row.strategy)  # fmt: skip
+    return (*shape, row.strategy != row.baseline, row.strategy)

@@ -1,9 +1,9 @@
-"""How long a study will take, from what jobs like its own took before (pure)."""
+"""How long jobs will take, from what jobs like them took before (pure)."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scheduler.plan import IMPOSSIBLE, Entry
@@ -11,6 +11,9 @@ from storage import records
 
 CaseKey = tuple[str, str, str]
 """Kind, model and strategy: what a typical time is known for."""
+
+Typical = Mapping[CaseKey, float]
+"""Seconds that the jobs of a case took on a platform."""
 
 FIXED_S = 6.0
 """Seconds of a job beside its measuring, when nothing is known: processes, loading, a first export."""
@@ -21,33 +24,48 @@ ACCURACY_S = 30.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Seconds that the open entries will take."""
+    """Seconds that the open jobs will take, one after the other."""
 
     seconds: float
-    known: int  # entries whose time rests on earlier jobs like them
-    guessed: int  # entries whose time rests on the budget
+    known: int  # jobs whose time rests on earlier jobs like them
+    guessed: int  # jobs whose time rests on the budget
 
 
-def estimate(entries: Sequence[Entry], budget: records.Budget, typical: Mapping[CaseKey, float]) -> Estimate:
+def estimate(entries: Sequence[Entry], budget: records.Budget, typical: Typical) -> Estimate:
     """Add up what is still to be measured: planned, queued and running entries."""
+    still = [entry for entry in entries if entry.state not in records.TERMINAL and entry.state != IMPOSSIBLE]
+    cases = (((entry.case.kind, entry.case.model.name, entry.case.strategy), 1) for entry in still)
+    return of_cases(cases, budget.max_seconds, typical)
+
+
+def of_cases(cases: Iterable[tuple[CaseKey, int]], max_seconds: float, typical: Typical) -> Estimate:
+    """Add up jobs by their cases, so many of each; `max_seconds` is the budget of a latency job."""
     total, known, guessed = 0.0, 0, 0
-    for entry in entries:
-        if entry.state in records.TERMINAL or entry.state == IMPOSSIBLE:
-            continue
-        seconds = _typical(entry, typical)
-        known, guessed = (known + 1, guessed) if seconds is not None else (known, guessed + 1)
-        total += _guess(entry, budget) if seconds is None else seconds
+    for case, count in cases:
+        seconds = _typical(case, typical)
+        known, guessed = (known + count, guessed) if seconds is not None else (known, guessed + count)
+        total += count * (_guess(case, max_seconds) if seconds is None else seconds)
     return Estimate(seconds=total, known=known, guessed=guessed)
 
 
-def _typical(entry: Entry, typical: Mapping[CaseKey, float]) -> float | None:
-    case = entry.case
-    exact = typical.get((case.kind, case.model.name, case.strategy))
+def together(parts: Iterable[tuple[Estimate, int]]) -> Estimate:
+    """Targets that are measured side by side, each by so many hosts: the slowest decides."""
+    found = list(parts)
+    return Estimate(
+        seconds=max((part.seconds / max(1, hosts) for part, hosts in found), default=0.0),
+        known=sum(part.known for part, _ in found),
+        guessed=sum(part.guessed for part, _ in found),
+    )
+
+
+def _typical(case: CaseKey, typical: Typical) -> float | None:
+    exact = typical.get(case)
     if exact is not None:
         return exact
-    alike = [s for (kind, model, _), s in typical.items() if kind == case.kind and model == case.model.name]
+    kind, model, _ = case
+    alike = [seconds for (one, other, _), seconds in typical.items() if (one, other) == (kind, model)]
     return statistics.fmean(alike) if alike else None
 
 
-def _guess(entry: Entry, budget: records.Budget) -> float:
-    return ACCURACY_S if entry.case.kind == "accuracy" else budget.max_seconds + FIXED_S
+def _guess(case: CaseKey, max_seconds: float) -> float:
+    return ACCURACY_S if case[0] == "accuracy" else max_seconds + FIXED_S

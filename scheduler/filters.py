@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from scheduler import labels
 from storage import errors
 
 
@@ -22,6 +23,8 @@ class Row(Protocol):
     @property
     def hardware_key(self) -> str | None: ...  # noqa: D102
     @property
+    def environment_key(self) -> str | None: ...  # noqa: D102
+    @property
     def threads(self) -> int | None: ...  # noqa: D102
     @property
     def state(self) -> str: ...  # noqa: D102
@@ -36,7 +39,7 @@ class Filter:
 
     model: str | None = None  # pattern over names in the study
     strategy: str | None = None  # pattern over normal forms
-    hardware: str | None = None  # pattern over CPU and host names, part of a CPU's name, or start of a hardware key
+    hardware: str | None = None  # pattern over CPU and host names, part of a CPU's name, or start of a key
     threads: int | None = None  # asked for
     state: str | None = None  # done, unsupported, …
 
@@ -67,10 +70,11 @@ class Filter:
     def _on_hardware(self, row: Row) -> bool:
         wanted = (self.hardware or "").lower()
         names = _machine(row)
+        keys = (row.hardware_key, row.environment_key)
         return (
             any(matches(wanted, name) for name in names)
-            or wanted in (row.cpu or "").lower()
-            or (len(wanted) >= 4 and (row.hardware_key or "").startswith(wanted))
+            or any(wanted in name for name in _cpu_names(row))
+            or (len(wanted) >= 4 and any((key or "").startswith(wanted) for key in keys))
         )
 
 
@@ -90,6 +94,11 @@ def hosts(row: Any) -> tuple[str, ...]:
     """Host names of a result (`host`) or a comparison (`hosts`)."""
     many: tuple[str, ...] = getattr(row, "hosts", None) or tuple(filter(None, [getattr(row, "host", None)]))
     return many
+
+
+def _cpu_names(row: Row) -> list[str]:
+    """In full, and as the columns of a comparison are headed."""
+    return [row.cpu.lower(), labels.short_cpu(row.cpu).lower()] if row.cpu else []
 
 
 def _machine(row: Row) -> list[str]:

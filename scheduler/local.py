@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
+import functools
 import json
 import os
 import signal
@@ -20,8 +20,7 @@ from typing import IO
 import sqlalchemy.engine
 
 from scheduler import plan as planning
-from scheduler import resolve, worker_process
-from scheduler import study as studies
+from scheduler import resolve, saved, targets, worker_process
 from storage import broker, errors, hosts, keys, lifecycle, outbox, queries, records, settings
 from storage.database import Database
 
@@ -104,21 +103,22 @@ class Embedded:
         """What the worker writes."""
         return Path(f"{self.file}.queue") / "worker.log"
 
-    def plan(self, resolved: resolve.Resolved, fresh: int = 0) -> planning.Plan:
-        """The study's cases on this machine, against what the database holds already."""
-        return plan_here(self.database, resolved, self.platform, fresh)
+    def plan(self, resolved: resolve.Resolved, *, fresh: bool = False) -> planning.Plan:
+        """The study's cases on this machine, against what the database holds already.
 
-    def fresh_plan(self, resolved: resolve.Resolved) -> planning.Plan:
-        """The same cases as replicas that none of them has yet."""
-        plans = (self.plan(resolved, fresh=number) for number in itertools.count())
-        return next(plan for plan in plans if len(plan.jobs) == len(plan.all_jobs))
+        `fresh`: as replicas that none of them has yet.
+        """
+        if fresh:
+            here = targets.of_platform(self.platform, self.config.host)
+            return planning.fresh(resolved, [here], functools.partial(queries.existing, self.database))
+        return plan_here(self.database, resolved, self.platform, self.config.host)
 
-    def submit(self, study: studies.Study, plan: planning.Plan) -> lifecycle.Submitted:
+    def submit(self, resolved: resolve.Resolved, plan: planning.Plan) -> lifecycle.Submitted:
         """Store the study with its new jobs, in one transaction.
 
         What cannot run here is submitted too: the worker answers `unsupported`, and the reason is a stored result.
         """
-        text = lifecycle.StudyText(name=study.name, text=study.text)
+        text = saved.text_of(resolved, targets.of_study(resolved.study))
         return lifecycle.submit(self.database, study=text, jobs=plan.every_job)
 
     def work(self, job_ids: Sequence[str], on_update: Callable[[Update], None]) -> list[queries.JobView]:
@@ -203,10 +203,10 @@ class Embedded:
 
 
 def plan_here(
-    database: Database | None, resolved: resolve.Resolved, platform: records.Platform, fresh: int = 0
+    database: Database | None, resolved: resolve.Resolved, platform: records.Platform, host: str
 ) -> planning.Plan:
     """A study's plan for one platform; without a database nothing exists yet."""
-    first = planning.plan(resolved, [platform], fresh=fresh)
+    first = planning.plan(resolved, [targets.of_platform(platform, host)])
     return first if database is None else first.against(queries.existing(database, first.keys))
 
 

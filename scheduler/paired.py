@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from storage import statistics
 from storage.views import Predictions, ResultView
@@ -29,6 +29,9 @@ class Accuracy:
     agreement: float | None = None  # share of rows with the same prediction
     verdict: str | None = None  # "no loss shown", "loses 1.2 points, p < 0.01", "baseline"
     note: str | None = None  # why there is no number or no comparison, or what else to know
+    state: str = "done"  # or the job's end without a number: unsupported, failed, …
+    model_digest: str | None = None  # of the model that it was measured on
+    host: str | None = None  # that measured it
 
 
 class Accuracies:
@@ -53,7 +56,7 @@ class Accuracies:
         every = self._known.get((where, strategy), [])
         done = [view for view in every if view.state == "done"]
         if not done:
-            return Accuracy(accuracy=None, note=f"{every[0].state}: {every[0].message}") if every else None
+            return _without_number(every[0]) if every else None
         own = [view for view in done if model_digest in (None, view.model_digest)]
         if not own:
             note = f"measured on another model of this name ({done[0].model_digest}), not on {model_digest}"
@@ -77,27 +80,25 @@ class Accuracies:
         if list(mine.labels) != list(theirs.labels):
             return _alone(view, note="not compared: the labels differ from the baseline's")
         found = statistics.paired_accuracy(list(theirs.predictions), list(mine.predictions), list(mine.labels))
-        alone = _alone(view)
-        return Accuracy(
-            accuracy=alone.accuracy,
-            low=alone.low,
-            high=alone.high,
+        return replace(
+            _alone(view, verdict=found.verdict, note=note),
             rows=found.rows,
-            dataset_digest=view.dataset_digest,
             baseline_accuracy=other.accuracy,
             difference=found.difference,
             difference_low=found.low,
             difference_high=found.high,
             p=found.p,
             agreement=found.agreement,
-            verdict=found.verdict,
-            note=note,
         )
 
 
 def platform(view: ResultView) -> tuple[str, str]:
     """Hardware and environment key; a job that no host of its platform has registered for has neither."""
     return view.hardware_key or "unknown", view.environment_key or "unknown"
+
+
+def _without_number(view: ResultView) -> Accuracy:
+    return Accuracy(accuracy=None, note=f"{view.state}: {view.message}", state=view.state, host=view.host)
 
 
 def _alone(view: ResultView, *, verdict: str | None = None, note: str | None = None) -> Accuracy:
@@ -110,6 +111,8 @@ def _alone(view: ResultView, *, verdict: str | None = None, note: str | None = N
         dataset_digest=view.dataset_digest,
         verdict=verdict,
         note=note,
+        model_digest=view.model_digest,
+        host=view.host,
     )
 
 

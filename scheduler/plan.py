@@ -1,35 +1,50 @@
-"""A resolved study on some platforms: which jobs there are, what is done, what cannot run and why. Pure."""
+"""A resolved study on some targets: which jobs there are, what is done, what cannot run and why. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scheduler import resolve, study_spec
 from scheduler import study as study_module
 from scheduler.resolve import Model, Resolved
+from scheduler.targets import Target
 from storage import keys, records, strategies
 
 PLANNED = "planned"
 """State of an entry that is not in the database yet."""
 
 IMPOSSIBLE = "impossible"
-"""State of an entry that its platform cannot run; `Entry.reason` says why."""
+"""State of an entry that its target cannot run; `Entry.reason` says why."""
+
+Known = Callable[[Iterable[str]], Mapping[str, str]]
+"""Asks the database: the states of those jobs among the keys that exist."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One case on one platform, whatever becomes of it."""
+    """One case on one target, whatever becomes of it."""
 
     key: str  # job key
     case: records.Case
-    platform_key: str
+    target: Target
     replica: int
     state: str  # "planned", "impossible", or the job's state in the database
     reason: str | None = None  # why it is impossible
     caution: str | None = None  # what a person should know before it runs
+
+    @property
+    def platform_key(self) -> str:
+        """What the job is for, or records.ANY_PLATFORM."""
+        return self.target.platform_key
+
+    @property
+    def wanted_host(self) -> str | None:
+        """The one host that the job is for."""
+        return self.target.host
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +82,12 @@ class Plan:
         )
         return dataclasses.replace(self, entries=tuple(entries))
 
+    def by_target(self) -> Iterator[tuple[Target, list[Entry]]]:
+        """Each target with its entries."""
+        for _, found in itertools.groupby(self.entries, key=lambda entry: entry.target.route):
+            entries = list(found)
+            yield entries[0].target, entries
+
     def counts(self) -> dict[str, int]:
         """How many entries are in each state."""
         return dict(Counter(entry.state for entry in self.entries))
@@ -82,35 +103,73 @@ class Plan:
             platform_key=entry.platform_key,
             replica=entry.replica,
             budget=self.budget,
+            wanted_host=entry.wanted_host,
         )
 
 
-def plan(
-    resolved: Resolved,
-    platforms: Sequence[records.Platform],
-    existing: Mapping[str, str] | None = None,
-    *,
-    fresh: int = 0,
-) -> Plan:
-    """Every case on every platform, each `replicas` times, replicas counted from `fresh`.
+def plan(resolved: Resolved, targets: Sequence[Target], existing: Mapping[str, str] | None = None) -> Plan:
+    """Every case on every target, each `replicas` times.
 
-    The order is the same each time: platform, replica, model, then the latency cases by input and threads (so
+    The order is the same each time: target, replica, model, then the latency cases by input and threads (so
     that strategies that share a baseline run in a row), then the accuracy cases. Threads that merge on a
     platform (`1` and `physical` on one core) make one case. `existing` holds job states by key.
     """
     entries = (
-        _entry(case, platform, replica, resolved)
-        for platform in {platform.key: platform for platform in platforms}.values()
-        for replica in range(fresh, fresh + resolved.study.spec.replicas)
-        for case in cases(resolved, platform.hardware)
+        _entry(case, target, replica, resolved)
+        for target in {target.route: target for target in targets}.values()
+        for replica in range(resolved.study.spec.replicas)
+        for case in cases(resolved, _hardware(target))
     )
+    return Plan(entries=tuple(entries), budget=budget(resolved)).against(existing or {})
+
+
+def fresh(resolved: Resolved, targets: Sequence[Target], known: Known) -> Plan:
+    """The same cases as replicas that do not exist yet: each has its own next number, whoever measured it before.
+
+    What cannot run is not asked for again.
+    """
+    planned = plan(resolved, targets)
+    possible = (entry for entry in planned.entries if entry.state != IMPOSSIBLE)
+    numbers = _free({_key(entry, 0): entry for entry in possible}, resolved.study.spec.replicas, known)
+    entries = (_renumbered(entry, numbers.get(_key(entry, 0))) for entry in planned.entries)
+    return dataclasses.replace(planned, entries=tuple(entries))
+
+
+def _free(firsts: Mapping[str, Entry], count: int, known: Known) -> dict[str, list[int]]:
+    """The lowest replica numbers that no job has, so many for each case, by the key of its first replica."""
+    found: dict[str, list[int]] = {first: [] for first in firsts}
+    number = 0
+    while asked := {first: _key(entry, number) for first, entry in firsts.items() if len(found[first]) < count}:
+        there = known(asked.values())
+        for first, key in asked.items():
+            if key not in there:
+                found[first].append(number)
+        number += 1
+    return found
+
+
+def _renumbered(entry: Entry, numbers: Sequence[int] | None) -> Entry:
+    if numbers is None:
+        return entry
+    replica = numbers[entry.replica]
+    return dataclasses.replace(entry, replica=replica, key=_key(entry, replica))
+
+
+def _key(entry: Entry, replica: int) -> str:
+    return keys.job_key(entry.case, entry.platform_key, replica, entry.wanted_host)
+
+
+def budget(resolved: Resolved) -> records.Budget:
+    """How precise a study wants its gains, and what that may cost."""
     spec = resolved.study.spec
-    budget = records.Budget(precision=spec.precision, max_seconds=spec.max_seconds)
-    return Plan(entries=tuple(entries), budget=budget).against(existing or {})
+    return records.Budget(precision=spec.precision, max_seconds=spec.max_seconds)
 
 
-def cases(resolved: Resolved, hardware: records.Hardware) -> Iterator[records.Case]:
-    """The cases of a study on one kind of machine, possible or not, without what it excludes."""
+def cases(resolved: Resolved, hardware: records.Hardware | None) -> Iterator[records.Case]:
+    """The cases of a study on one kind of machine, possible or not, without what it excludes.
+
+    None: whichever machine comes first, for a study that names threads by numbers only.
+    """
     spec = resolved.study.spec
     for model in resolved.models:
         found = [*_latency(resolved, model, hardware), *_accuracy(resolved, model)]
@@ -119,21 +178,27 @@ def cases(resolved: Resolved, hardware: records.Hardware) -> Iterator[records.Ca
                 yield case
 
 
-def thread_counts(asked: Sequence[int | str], hardware: records.Hardware) -> tuple[int, ...]:
-    """Thread counts on a machine, in the order asked for, duplicates merged; numbers are never clipped."""
-    words: dict[int | str, list[int]] = {
-        "physical": [hardware.physical_cores],
-        "logical": [hardware.logical_cores],
-        "all": list(range(1, hardware.logical_cores + 1)),
-    }
-    return tuple(
-        dict.fromkeys(
-            count for item in asked for count in words.get(item, [int(item)] if isinstance(item, int) else [])
-        )
-    )
+def thread_counts(asked: Sequence[int | str], hardware: records.Hardware | None) -> tuple[int, ...]:
+    """Thread counts on a machine, in the order asked for, duplicates merged; numbers are never clipped.
+
+    Without a machine words have no meaning (`study.any_problems` refuses them before).
+    """
+    words: dict[int | str, list[int]] = {}
+    if hardware is not None:
+        words = {
+            "physical": [hardware.physical_cores],
+            "logical": [hardware.logical_cores],
+            "all": list(range(1, hardware.logical_cores + 1)),
+        }
+    found = (words.get(item, [int(item)] if isinstance(item, int) else []) for item in asked)
+    return tuple(dict.fromkeys(count for counts in found for count in counts))
 
 
-def _latency(resolved: Resolved, model: Model, hardware: records.Hardware) -> Iterator[records.Case]:
+def _hardware(target: Target) -> records.Hardware | None:
+    return None if target.platform_key == records.ANY_PLATFORM else target.platforms[0].hardware
+
+
+def _latency(resolved: Resolved, model: Model, hardware: records.Hardware | None) -> Iterator[records.Case]:
     spec = resolved.study.spec
     if "latency" not in spec.kinds:
         return
@@ -161,7 +226,7 @@ def _accuracy(resolved: Resolved, model: Model) -> Iterator[records.Case]:
         )
 
 
-def _excluded(entry: study_spec.Exclude, case: records.Case, hardware: records.Hardware) -> bool:
+def _excluded(entry: study_spec.Exclude, case: records.Case, hardware: records.Hardware | None) -> bool:
     """Whether a case matches every field that an exclude names."""
     asked = case.input
     if entry.threads is not None and case.threads not in thread_counts([entry.threads], hardware):
@@ -178,17 +243,24 @@ def _excluded(entry: study_spec.Exclude, case: records.Case, hardware: records.H
     )
 
 
-def _entry(case: records.Case, platform: records.Platform, replica: int, resolved: Resolved) -> Entry:
-    reason = _impossible(case, platform, resolved)
+def _entry(case: records.Case, target: Target, replica: int, resolved: Resolved) -> Entry:
+    reason = _everywhere(target, lambda platform: _impossible(case, platform, resolved))
+    caution = None if reason else _everywhere(target, lambda platform: _caution(case, platform.hardware))
     return Entry(
-        key=keys.job_key(case, platform.key, replica),
+        key=keys.job_key(case, target.platform_key, replica, target.host),
         case=case,
-        platform_key=platform.key,
+        target=target,
         replica=replica,
         state=IMPOSSIBLE if reason else PLANNED,
         reason=reason,
-        caution=None if reason else _caution(case, platform.hardware),
+        caution=caution,
     )
+
+
+def _everywhere(target: Target, about: Callable[[records.Platform], str | None]) -> str | None:
+    """What holds on every platform that may run a case, in the words of the first one; None if not on all."""
+    found = [about(platform) for platform in target.platforms]
+    return found[0] if all(found) else None
 
 
 def _impossible(case: records.Case, platform: records.Platform, resolved: Resolved) -> str | None:

@@ -34,19 +34,22 @@ class Resolved:
 
     study: Study
     models: tuple[Model, ...]  # in the file's order
+    notices: tuple[str, ...] = ()  # sentences about what could not be looked at here
 
 
-def resolve(study: Study, *, folders: Sequence[Path] = ()) -> Resolved:
+def resolve(study: Study, *, folders: Sequence[Path] = (), elsewhere: bool = False) -> Resolved:
     """Finds models and datasets; hashes local ones (reads them once, whole).
 
     `folders` are those that local models and datasets may lie in, symbolic links followed; empty: anywhere.
-    Raises ModelError or DatasetError with every problem found, one a line, each with file, line and field.
+    `elsewhere`: the study is for other machines, so that an absolute path need not exist on this one; each host then
+    takes its own. Raises ModelError or DatasetError with every problem found, one a line, each with file, line and
+    field.
     """
-    finder = _Finder(study, tuple(folder.resolve() for folder in folders))
+    finder = _Finder(study, tuple(folder.resolve() for folder in folders), elsewhere)
     models = tuple(model for name in study.spec.models if (model := finder.model(name)) is not None)
     if finder.errors:
         raise type(finder.errors[0])("\n".join(dict.fromkeys(str(error) for error in finder.errors)))
-    resolved = Resolved(study=study, models=models)
+    resolved = Resolved(study=study, models=models, notices=tuple(dict.fromkeys(finder.notices)))
     problems = list(_too_long(resolved))
     if problems:
         raise errors.StudyError("\n".join(study.message(place, text) for place, text in problems))
@@ -92,10 +95,12 @@ def _too_long(resolved: Resolved) -> Iterator[tuple[Place, str]]:
 class _Finder:
     """Resolves one study; collects what is wrong."""
 
-    def __init__(self, study: Study, folders: tuple[Path, ...]) -> None:
+    def __init__(self, study: Study, folders: tuple[Path, ...], elsewhere: bool) -> None:
         self.study = study
         self.folders = folders
+        self.elsewhere = elsewhere
         self.errors: list[errors.UserError] = []
+        self.notices: list[str] = []
         self._datasets: dict[Place, records.DatasetRef | None] = {}
 
     def model(self, name: str) -> Model | None:
@@ -139,6 +144,9 @@ class _Finder:
 
     def _local(self, name: str, spec: study_spec.Model) -> tuple[records.ModelRef, int | None]:
         folder = self._path(spec.path or "", errors.ModelError)
+        if self._only_elsewhere(spec.path or "", folder):
+            given = str(Path(spec.path or ""))
+            return records.ModelRef(name=name, source="local", location=given, allow_pickle=spec.allow_pickle), None
         config = local_files.read_config(folder)
         local_files.check_weights(folder, allow_pickle=spec.allow_pickle)
         ref = records.ModelRef(
@@ -157,8 +165,17 @@ class _Finder:
                 source="hub", location=spec.hub, config=spec.config, split=spec.split, revision=spec.revision, **columns
             )
         file = self._path(spec.path or "", errors.DatasetError)
+        if self._only_elsewhere(spec.path or "", file):
+            return records.DatasetRef(source="local", location=str(Path(spec.path or "")), **columns)
         local_files.check_file(file, (spec.text, spec.label))
         return records.DatasetRef(source="local", location=str(file), digest=digests.file_digest(file), **columns)
+
+    def _only_elsewhere(self, text: str, path: Path) -> bool:
+        """Whether a path is one of the other machines; a relative one can only mean a place on this machine."""
+        if not self.elsewhere or path.exists() or not Path(text).is_absolute():
+            return False
+        self.notices.append(f"{text} is not on this machine: each host takes its own, whatever it holds")
+        return True
 
     def _path(self, text: str, error: type[errors.UserError]) -> Path:
         try:

@@ -203,7 +203,22 @@ def _validated(data: dict[str, Any], found: list[Problem]) -> StudyFile | None:
 
 def _across(spec: StudyFile) -> list[Problem]:
     """What is wrong between fields that are right by themselves."""
-    return [*_dataset_problems(spec), *_random_problems(spec), *_exclude_problems(spec), *_size_problems(spec)]
+    whole = [*_dataset_problems(spec), *_random_problems(spec), *_exclude_problems(spec), *_size_problems(spec)]
+    return [*whole, *(any_problems(spec) if spec.targets == "any" else ())]
+
+
+def any_problems(spec: StudyFile) -> Iterator[Problem]:
+    """Why a study cannot be planned for whichever host comes first: what only a machine can say."""
+    why = "is another number on each machine, and any plans for no machine in particular"
+    if "threads" not in spec.model_fields_set:
+        yield ("targets",), f"threads is physical unless it is given, which {why}; add threads: with numbers"
+    else:
+        for index, word in enumerate(spec.threads):
+            if isinstance(word, str):
+                yield ("threads", index), f"{word} {why}; expected a number with targets: any"
+    for index, entry in enumerate(spec.exclude):
+        if isinstance(entry.threads, str) and entry.threads != "all":
+            yield ("exclude", index, "threads"), f"{entry.threads} {why}; expected a number with targets: any"
 
 
 def _dataset_problems(spec: StudyFile) -> Iterator[Problem]:

@@ -41,16 +41,18 @@ _EXAMPLES = {
     "inputs": "{batch: 1, length: 16}",
     "exclude": "{model: minilm, threads: 2}",
     "config": "{num_labels: 20}",
+    "targets": "{isa: [avx512_vnni]}",
 }
 _MODEL_EXAMPLE = "{path: ./models/minilm}, {hub: organization/name} or {random: distilbert}"
 
 
-def problems(error: pydantic.ValidationError) -> Iterator[Problem]:
-    """Every error with its place; without those that only follow from others."""
+def problems(error: pydantic.ValidationError, *, within: Place = ()) -> Iterator[Problem]:
+    """Every error with its place; without those that only follow from others. `within`: where the section lies."""
     for found in error.errors(include_url=False):
         if found["type"] == "too_short" and found["input"]:
             continue  # pydantic counts the good entries; the bad ones have errors of their own
-        yield tuple(part for part in found["loc"] if part != "[key]"), _sentence(dict(found))
+        place = (*within, *found["loc"])
+        yield tuple(part for part in place if part != "[key]"), _sentence({**found, "loc": place})
 
 
 def listed(names: Iterable[str]) -> str:

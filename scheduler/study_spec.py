@@ -5,14 +5,20 @@ Values are checked by `scheduler.study_values`; what concerns several sections a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import Field
+from pydantic import AfterValidator, Field, WrapValidator
 
 from scheduler.study_values import (
+    LABEL,
+    SOFTWARE,
+    TARGET_WORDS,
     Batches,
+    Globs,
+    Keys,
     Length,
     Lengths,
     Name,
@@ -21,6 +27,7 @@ from scheduler.study_values import (
     Revision,
     StrategyText,
     Threads,
+    shown,
 )
 from storage import errors, records
 
@@ -170,6 +177,79 @@ class Exclude(Section):
         return self
 
 
+def _open_field(name: str) -> str:
+    """The name of a label or of a piece of software; ValueError with the nearest name."""
+    if name in SOFTWARE or (name.startswith(LABEL) and name != LABEL):
+        return name
+    known = (*Selector.model_fields, *SOFTWARE)
+    few = ", ".join((*Selector.model_fields, "label.NAME"))
+    near = errors.nearest(name, known)
+    raise ValueError(f"there is no such field{near} (there are {few}, and packages such as torch)")
+
+
+_OPEN_FIELDS: dict[str, Any] = {
+    "additionalProperties": False,
+    "patternProperties": {
+        f"^(label\\..+|{'|'.join(SOFTWARE)})$": {
+            "anyOf": [{"type": ["string", "integer"]}, {"type": "array", "items": {"type": ["string", "integer"]}}],
+            "description": "A host's label, or the version of its software.",
+        }
+    },
+}
+
+
+class Selector(Section):
+    """Which hosts a study is for: those that fit every field. Beside these fields: label.NAME, and software by the
+    name of its package. Texts are globs, compared without case; of several values one must fit."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, strict=True, json_schema_extra=_OPEN_FIELDS)
+    __pydantic_extra__: dict[Annotated[str, AfterValidator(_open_field)], Globs] = pydantic.Field(init=False)
+
+    isa: Globs | None = Field(None, description="Instruction sets that must all be there, e.g. [avx512_vnni].")
+    cpu: Globs | None = Field(None, description='Name of the CPU, e.g. "*EPYC*".')
+    architecture: Globs | None = Field(None, description="x86_64, aarch64, …")
+    virtualization: Globs | None = Field(None, description="kvm, docker, …; none for bare metal.")
+    min_cores: int | None = Field(None, ge=1, description="Physical cores, at least.")
+    max_cores: int | None = Field(None, ge=1, description="Physical cores, at most.")
+    min_memory: float | None = Field(None, gt=0, description="Memory in GiB, at least.")
+    hardware: Keys | None = Field(None, description="Hardware key or its beginning.")
+    platform: Keys | None = Field(None, description="Platform key or its beginning.")
+    host: Globs | None = Field(None, description="Name of the host; makes jobs for each host by its name.")
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not self.conditions:
+            raise ValueError("names nothing to select hosts by")
+        if self.min_cores is not None and self.max_cores is not None and self.min_cores > self.max_cores:
+            raise ValueError(f"min_cores {self.min_cores} is more than max_cores {self.max_cores}")
+        return self
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What is asked for, by field, in the order of the fields; labels and software behind them."""
+        fixed = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        return {name: value for name, value in (fixed | (self.model_extra or {})).items() if value is not None}
+
+    @property
+    def names_hosts(self) -> bool:
+        """Whether hosts of one platform may differ in whether they fit."""
+        return any(name == "host" or name.startswith(LABEL) for name in self.conditions)
+
+
+def _targets(value: Any, _: pydantic.ValidatorFunctionWrapHandler) -> str | Selector:
+    # a union of its own would name both of its sides in each error
+    if isinstance(value, dict):
+        return Selector.model_validate_json(json.dumps(value))
+    if isinstance(value, str) and value in TARGET_WORDS:
+        return value
+    near = errors.nearest(value, TARGET_WORDS) if isinstance(value, str) else ""
+    words = ", ".join(TARGET_WORDS)
+    raise ValueError(f"expected {words}, or a mapping such as {{isa: [avx512_vnni]}}, not {shown(value)}{near}")
+
+
+Targets = Annotated[Literal["every-platform", "every-host", "any"] | Selector, WrapValidator(_targets)]
+
+
 class StudyFile(Section):
     """A study: the matrix of models, strategies, thread counts and inputs to measure."""
 
@@ -206,6 +286,11 @@ class StudyFile(Section):
         (), description="Cases to leave out; a case goes when it matches every field of an entry."
     )
     replicas: int = Field(1, ge=1, le=MAX_REPLICAS, description="How many times each case is measured.")
+    targets: Targets = Field(
+        "every-platform",
+        description="What a fleet measures each case on: every-platform (once on each distinct hardware and software), "
+        "every-host, any (once, on whichever host comes first), or the hosts that fit a mapping.",
+    )
 
     @pydantic.field_validator("strategies", "threads", "kinds", mode="after")
     @classmethod
@@ -219,6 +304,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "inputs": Input,
     "dataset": Dataset,
     "exclude": Exclude,
+    "targets": Selector,
 }
 """The sections by the field that holds them."""
 

@@ -14,7 +14,17 @@ from storage import errors, records, strategies
 THREAD_WORDS = ("physical", "logical", "all")
 """Thread counts that each machine resolves for itself."""
 
+TARGET_WORDS = ("every-platform", "every-host", "any")
+"""What a study may be planned for, in a word."""
+
+LABEL = "label."
+"""What comes before a label's name where hosts are selected by it."""
+
+SOFTWARE = ("python", "kernel", *strategies.PACKAGES)
+"""What hosts can be selected by the version of."""
+
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_KEY = re.compile(r"[0-9a-f]{4,16}")
 _PADDING = re.compile(r"max:([1-9][0-9]{0,5})")
 
 Name = Annotated[str, Field(pattern=_NAME)]
@@ -119,6 +129,27 @@ def _revision(value: Any) -> str | None:
     raise ValueError(f"expected a branch, tag or commit, in quotes where it looks like a number, not {shown(value)}")
 
 
+def _globs(value: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_glob(item) for item in _several(value)))
+
+
+def _glob(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    hint = "; a version goes in quotes" if isinstance(value, float) else ""
+    raise ValueError(f"expected text, which may be a glob such as '*EPYC*', not {shown(value)}{hint}")
+
+
+def _keys(value: Any) -> tuple[str, ...]:
+    found = _globs(value)
+    for key in found:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"expected a key or its beginning, 4 to 16 digits of 0-9 and a-f, not {shown(key)}")
+    return found
+
+
 _WHOLE_SCHEMA = {"type": "integer", "minimum": 1}
 _LENGTH_SCHEMA = {"anyOf": [_WHOLE_SCHEMA, {"const": records.DATASET_LENGTH}]}
 
@@ -127,6 +158,10 @@ def _one_or_list(schema: Mapping[str, Any]) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [schema, {"type": "array", "minItems": 1, "items": schema}]})
 
 
+_TEXT_SCHEMA = {"type": ["string", "integer"]}
+
+Globs = Annotated[tuple[str, ...], PlainValidator(_globs), _one_or_list(_TEXT_SCHEMA)]
+Keys = Annotated[tuple[str, ...], PlainValidator(_keys), _one_or_list(_TEXT_SCHEMA)]
 StrategyText = Annotated[str, PlainValidator(_strategy), WithJsonSchema({"type": "string", "pattern": "/"})]
 Threads = Annotated[
     int | str,

@@ -7,16 +7,13 @@ from typing import Annotated
 
 import typer
 
+from scheduler.cli.options import DatabaseOption
 from storage import errors, settings
 from storage.database import Database
 from storage.database import check as schema_check
 from storage.database import upgrade as schema_upgrade
 
 app = typer.Typer(help="Upgrade or check the result database.", no_args_is_help=True, add_completion=False)
-
-DatabaseOption = Annotated[
-    str | None, typer.Option("--database", help="Database address; default: QUANTFLEET_DATABASE or ./quantfleet.db.")
-]
 
 
 @app.command()

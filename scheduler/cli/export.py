@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from scheduler.across import Across
+from scheduler.cli import across_export
 from scheduler.compare import Comparison
 from scheduler.paired import Accuracy
 from storage import records
@@ -31,9 +33,13 @@ _ACCURACY = {
 }
 """Field of a paired accuracy → its name in a flat comparison."""
 
+_LATER = ("input_digest",)
+"""Fields of a comparison that came later: readers of the CSV may count columns, so these stand behind."""
+
 COMPARISON_FIELDS = (
-    *(field.name for field in dataclasses.fields(Comparison) if field.name != "accuracy"),
+    *(field.name for field in dataclasses.fields(Comparison) if field.name not in {"accuracy", *_LATER}),
     *_ACCURACY.values(),
+    *_LATER,
 )
 """Names of a comparison's fields, in the order of CSV columns; described in docs/results.md."""
 
@@ -56,10 +62,19 @@ def flat_result(view: ResultView) -> dict[str, Any]:
     return {name: getattr(view, name) for name in RESULT_FIELDS}
 
 
-def as_json(name: str, rows: Iterable[Mapping[str, Any]]) -> str:
-    """`{"schema": 1, name: [row, …]}`; numbers at full precision, absent ones null."""
-    document = {"schema": records.SCHEMA_VERSION, name: list(rows)}
+def as_json(**lists: Iterable[Mapping[str, Any]]) -> str:
+    """`{"schema": 1, name: [row, …], …}`; numbers at full precision, absent ones null."""
+    document = {"schema": records.SCHEMA_VERSION, **{name: list(rows) for name, rows in lists.items()}}
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def comparison_json(rows: Iterable[Comparison], beside: Across | None) -> str:
+    """Comparisons one by one, and side by side where there are several platforms."""
+    return as_json(
+        comparisons=map(flat_comparison, rows),
+        across=across_export.matrices(beside) if beside else [],
+        platforms=across_export.platforms(beside) if beside else [],
+    )
 
 
 def as_csv(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

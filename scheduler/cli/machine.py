@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from scheduler import worker_process
+from scheduler.cli.options import BrokerOption, DatabaseOption
 from storage import records
 from storage import strategies as registry
 
@@ -42,8 +43,8 @@ def hardware(as_json: AsJson = False) -> None:
 
 
 def doctor(
-    database: Annotated[str | None, typer.Option(help="Database address, as for `run`.")] = None,
-    broker: Annotated[str | None, typer.Option(help="Broker address, as for `run`.")] = None,
+    database: DatabaseOption = None,
+    broker: BrokerOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Look whether this machine is fit to measure now, and whether all that it needs can be reached.

@@ -21,8 +21,16 @@ USER_MENDS, FAILED, INTERRUPTED = 2, 1, 130
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("scheduler.cli.run:run", "Study", "Run a study on this machine and print the comparison."),
-    "plan": ("scheduler.cli.run:plan", "Study", "Show what a study would do here, and how long it may take."),
+    "plan": ("scheduler.cli.plan:plan", "Study", "Show what a study would do, and how long it may take."),
     "study": ("scheduler.cli.study:app", "Study", "Check a study file, or print its JSON Schema."),
+    "submit": ("scheduler.cli.submit:submit", "Fleet", "Give a study to the fleet."),
+    "watch": ("scheduler.cli.watch:watch", "Fleet", "Show a study's progress by host until its end."),
+    "status": ("scheduler.cli.watch:status", "Fleet", "Show how far studies are, and what failed."),
+    "cancel": ("scheduler.cli.jobs:cancel", "Fleet", "Take jobs back."),
+    "retry": ("scheduler.cli.jobs:retry", "Fleet", "Try jobs again that ended without a result."),
+    "backfill": ("scheduler.cli.submit:backfill", "Fleet", "Plan a submitted study for hosts that joined later."),
+    "hosts": ("scheduler.cli.hosts:hosts", "Fleet", "List the fleet's hosts, what they are and do."),
+    "worker": ("scheduler.cli.worker:worker", "Fleet", "Join the fleet: measure here what is submitted."),
     "results": ("scheduler.cli.results:results", "Results", "List stored results, one job a row."),
     "compare": ("scheduler.cli.results:compare", "Results", "Compare strategies with their baseline."),
     "strategies": ("scheduler.cli.machine:strategies", "Machine", "List the strategies and what runs here."),
@@ -90,6 +98,8 @@ def options(
     fresh processes against its baseline, in turn, and stores gains with intervals.
 
     Start with: quantfleet doctor · quantfleet run study.yaml · quantfleet compare
+
+    With several machines: quantfleet worker · quantfleet submit study.yaml · quantfleet watch
     """
     del version
     if debug:

@@ -38,7 +38,7 @@ def render(plan: Plan, guess: Estimate) -> Iterator[RenderableType]:
         yield table
         yield from _remarks(entries)
         yield ""
-    yield _closing(plan, guess)
+    yield closing(plan, guess)
 
 
 def _by_model(entries: Iterable[Entry]) -> Iterator[tuple[str, list[Entry]]]:
@@ -65,7 +65,8 @@ def _remarks(entries: Iterable[Entry]) -> Iterator[Text]:
         yield Text(f"  {remark}", style="yellow")
 
 
-def _closing(plan: Plan, guess: Estimate) -> str:
+def closing(plan: Plan, guess: Estimate) -> str:
+    """Counts, and the time that it may take with what that rests on."""
     counts = ", ".join(f"{count} {state}" for state, count in plan.counts().items())
     if not guess.known + guess.guessed:
         return f"{counts}; nothing left to measure"

@@ -1,9 +1,10 @@
-"""The live display of a run: one bar for the study, one line for the job that is measured now."""
+"""The live display of jobs being measured: a bar, what each host is doing, and a line for each job that ends."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -13,17 +14,30 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from scheduler import local
-from storage import metrics, queries, records
+from scheduler.cli.tables import clean
+from storage import metrics, queries
 
 REFRESH = 1
-"""Redraws a second: drawing takes CPU on a machine that is being measured."""
+"""Redraws a second: drawing takes CPU on a machine that may be measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class News:
+    """What there is to show."""
+
+    total: int
+    done: int  # jobs that have come to their end
+    ended: Sequence[queries.JobView]  # those of them that may not have been told yet
+    running: Sequence[queries.JobView]
+    below: Sequence[RenderableType] = ()  # what else to show under the bar
+    left: str | None = None  # how long it may take; None: as long a job as so far
+    hosts: bool = False  # whether to name the host of each job
 
 
 class Display:
-    """Shows updates on a terminal; on a pipe it prints a line for each job that ends."""
+    """Shows news on a terminal; on a pipe it prints a line for each job that ends. The first news are the start."""
 
-    def __init__(self, console: Console, total: int) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
         self._bar = Progress(
             TextColumn("[bold]jobs"),
@@ -34,9 +48,9 @@ class Display:
             auto_refresh=False,
             console=console,
         )
-        self._task = self._bar.add_task("jobs", total=total, left="")
+        self._task = self._bar.add_task("jobs", total=0, left="")
         self._live = Live(console=console, refresh_per_second=REFRESH, transient=True, auto_refresh=False)
-        self._ended: set[str] | None = None
+        self._told: set[str] | None = None
         self._began = time.monotonic()
         self._at_start = 0
 
@@ -49,55 +63,58 @@ class Display:
     ) -> None:
         self._live.__exit__(kind, value, trace)
 
-    def update(self, news: local.Update) -> None:
+    def update(self, news: News) -> None:
         """Show the newest state of the jobs."""
-        ended = {job.id for job in news.jobs if job.state in records.TERMINAL}
-        if self._ended is None:
-            self._ended, self._at_start = ended, len(ended)
-        for job in news.jobs:
-            if job.id in ended - self._ended:
-                self._console.print(ended_line(job), soft_wrap=True)
-        self._ended = ended
-        self._bar.update(self._task, completed=len(ended), left=self._left(len(ended), len(news.jobs)))
-        self._live.update(self._picture(news), refresh=True)
+        for job in self.untold(news):
+            self._console.print(ended_line(job, host=news.hosts), soft_wrap=True)
+        left = news.left if news.left is not None else self._left(news)
+        self._bar.update(self._task, completed=news.done, total=news.total, left=left)
+        running = [Text.from_markup(running_line(job, host=news.hosts)) for job in news.running]
+        self._live.update(Group(self._bar, *running, *news.below), refresh=True)
 
-    def _left(self, done: int, total: int) -> str:
-        here = done - self._at_start
-        if here < 1 or done == total:
+    def untold(self, news: News) -> list[queries.JobView]:
+        """The jobs that ended since the last news, each once; none of those that had ended at the start."""
+        ended = {job.id for job in news.ended}
+        if self._told is None:
+            self._told, self._at_start = ended, news.done
+        found = [job for job in news.ended if job.id not in self._told]
+        self._told |= ended
+        return found
+
+    def _left(self, news: News) -> str:
+        here = news.done - self._at_start
+        if here < 1 or news.done == news.total:
             return ""
-        seconds = (time.monotonic() - self._began) / here * (total - done)
+        seconds = (time.monotonic() - self._began) / here * (news.total - news.done)
         return f"about {metrics.seconds(seconds)} left"
-
-    def _picture(self, news: local.Update) -> RenderableType:
-        lines = [Text.from_markup(running_line(job)) for job in news.jobs if job.state == "running"]
-        if news.restarts:
-            lines.append(Text(f"the worker died and was started again ({news.restarts})", style="yellow"))
-        return Group(self._bar, *lines)
 
 
 def case_name(job: queries.JobView) -> str:
     """A job in a few words: `minilm torch/int8-dynamic · 1 thread · b1×l16`."""
-    parts = [escape(f"{job.model} {job.strategy}")]
+    parts = [f"{job.model} {job.strategy}"]
     if job.threads is not None:
         parts.append(metrics.counted(job.threads, "thread"))
     parts.append(job.input or job.kind)
     return " · ".join(parts)
 
 
-def running_line(job: queries.JobView) -> str:
-    """What the running job has so far."""
-    return f"  [cyan]{case_name(job)}[/cyan]  {_so_far(job.progress or {})}"
+def running_line(job: queries.JobView, *, host: bool = False) -> str:
+    """What a running job has so far."""
+    where = f"{escape(job.host or '?')}: " if host else ""
+    return f"  {where}[cyan]{escape(case_name(job))}[/cyan]  {so_far(job.progress or {})}"
 
 
-def ended_line(job: queries.JobView) -> str:
+def ended_line(job: queries.JobView, *, host: bool = False) -> str:
     """One line for a job that has come to its end."""
     colour = {"done": "green", "unsupported": "yellow"}.get(job.state, "red")
+    where = f" on {escape(job.host)}" if host and job.host else ""
     took = f" in {metrics.seconds(job.wall_s)}" if job.wall_s is not None else ""
-    tail = f": {escape(job.message)}" if job.message and job.state != "done" else ""
-    return f"  [{colour}]{job.state}[/{colour}] {case_name(job)}{took}{tail}"
+    tail = f": {escape(clean(job.message))}" if job.message and job.state != "done" else ""
+    return f"  [{colour}]{job.state}[/{colour}] {escape(case_name(job))}{where}{took}{tail}"
 
 
-def _so_far(progress: Mapping[str, Any]) -> str:
+def so_far(progress: Mapping[str, Any]) -> str:
+    """A running job's progress in a few words."""
     phase = progress.get("phase")
     if phase == "measuring":
         band = ""
@@ -109,4 +126,4 @@ def _so_far(progress: Mapping[str, Any]) -> str:
         )
     if phase == "accuracy":
         return f"accuracy {progress['done']} of {progress['total']} rows"
-    return str(phase or "starting")
+    return escape(str(phase or "starting"))

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from scheduler import across
 from scheduler import compare as comparing
-from scheduler.cli import export, tables
+from scheduler.cli import across_table, export, tables
+from scheduler.cli.options import DatabaseOption
 from scheduler.compare import Comparison
 from scheduler.filters import Filter, choice
-from storage import errors, queries, records, settings
+from storage import errors, metrics, queries, settings
 from storage.database import Database
 from storage.views import ResultView
 
 KINDS = ("latency", "accuracy")
+
+OPEN = frozenset({"queued", "running"})
+"""States of jobs that still come to a result."""
 
 Row = TypeVar("Row", Comparison, ResultView)
 
@@ -35,17 +40,13 @@ SORTS: dict[str, tuple[str, int]] = {
 }
 """`--sort` → field and direction, the best first."""
 
-DatabaseOption = Annotated[
-    str | None,
-    typer.Option("--database", help="SQLAlchemy address; default: QUANTFLEET_DATABASE, or quantfleet.db here"),
-]
 StudyOption = Annotated[str | None, typer.Option("--study", help="Only jobs of this study (its name or id)")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Only this model; a glob such as 'bert*'")]
 StrategyOption = Annotated[
     str | None, typer.Option("--strategy", help="Only these strategies; a glob such as 'onnxruntime/*'")
 ]
 HardwareOption = Annotated[
-    str | None, typer.Option("--hardware", help="Only this hardware: part of the CPU's name, a host, or a key's start")
+    str | None, typer.Option("--hardware", help="Only this machine: part of the CPU's name, a host, or a key's start")
 ]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="Only this number of threads")]
 KindOption = Annotated[str | None, typer.Option("--kind", help=f"Only this kind: {', '.join(KINDS)}")]
@@ -54,6 +55,9 @@ DisturbedOption = Annotated[
     bool, typer.Option("--include-disturbed", help="Count results that other load or stolen time disturbed")
 ]
 SortOption = Annotated[str | None, typer.Option("--sort", help=f"Best first inside each input: {', '.join(SORTS)}")]
+DetailsOption = Annotated[
+    bool, typer.Option("--details", help="Several machines: also latencies, sizes and memory of each")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output; fields in docs/results.md")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="CSV on standard output, the same fields")]
 
@@ -70,6 +74,7 @@ def compare(
     state: StateOption = None,
     include_disturbed: DisturbedOption = False,
     sort: SortOption = None,
+    details: DetailsOption = False,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
@@ -77,6 +82,7 @@ def compare(
 
     A gain comes from rounds in turn with the baseline on the same host.
     Accuracies are compared row by row, on the same rows and model only.
+    Several machines stand side by side; what differs between them besides the hardware is said.
 
     Examples:
 
@@ -84,6 +90,7 @@ def compare(
       quantfleet compare
       quantfleet compare --study demo --strategy 'onnxruntime/*' --sort gain
       quantfleet compare --hardware EPYC --threads 1 --csv > gains.csv
+      quantfleet compare --json | jq '.across[].rows[] | select(.flips)'
     """
     wanted = Filter(model=model, strategy=strategy, hardware=hardware, threads=threads, state=state)
     _check(kind, sort, as_json, as_csv)
@@ -91,12 +98,27 @@ def compare(
         views = _views(db, study, kind)
         rows = sort_rows(wanted.select(comparisons(db, views, include_disturbed=include_disturbed)), sort)
         if as_json:
-            _write(export.as_json("comparisons", map(export.flat_comparison, rows)))
+            _write(export.comparison_json(rows, _side_by_side(db, rows, sort)))
         elif as_csv:
             _write(export.as_csv(export.COMPARISON_FIELDS, map(export.flat_comparison, rows)))
         elif rows:
-            show(rows)
-            _mention_left_out(0 if include_disturbed else comparing.disturbed_left_out(views))
+            show(rows, _side_by_side(db, rows, sort), details=details)
+            _mention_left_out(db, 0 if include_disturbed else comparing.disturbed_left_out(views))
+            _mention_waiting(db, study)
+        else:
+            _write(_nothing(db, study))
+
+
+def conclude(database: str, study: str, platform_key: str, *, as_json: bool) -> None:
+    """The comparison at the end of `quantfleet run`: of this machine as it is now, whatever else the database holds."""
+    with _open(database) as db:
+        views = [view for view in _views(db, study, None) if view.platform_key == platform_key]
+        rows = comparisons(db, views)
+        if as_json:
+            _write(export.comparison_json(rows, None))
+        elif rows:
+            show(rows, None)
+            _mention_left_out(db, comparing.disturbed_left_out(views))
         else:
             _write(_nothing(db, study))
 
@@ -129,7 +151,7 @@ def results(
     with _open(database) as db:
         views = sort_rows(_in_groups(wanted.select(_views(db, study, kind))), sort)
         if as_json:
-            _write(export.as_json("results", map(export.flat_result, views)))
+            _write(export.as_json(results=map(export.flat_result, views)))
         elif as_csv:
             _write(export.as_csv(export.RESULT_FIELDS, map(export.flat_result, views)))
         elif views:
@@ -144,32 +166,63 @@ def comparisons(db: Database, views: Sequence[ResultView], *, include_disturbed:
     return comparing.compare(views, lookup, include_disturbed=include_disturbed)
 
 
-def show(rows: Sequence[Comparison]) -> None:
-    """Print a comparison for people, as wide as the terminal."""
-    _print(tables.comparison(rows, _console().width))
+def show(rows: Sequence[Comparison], beside: across.Across | None = None, *, details: bool = False) -> None:
+    """Print a comparison for people, as wide as the terminal: machines side by side where there are several."""
+    width = _console().width
+    if beside is not None:
+        _print(across_table.render(beside, width))
+    if beside is None or details:
+        _print(tables.comparison(rows, width))
+    else:
+        _print(Text("\n`--details` shows latencies, sizes, memory and notes of each machine, `--hardware` one alone."))
 
 
-def _mention_left_out(count: int) -> None:
+def _side_by_side(db: Database, rows: Sequence[Comparison], sort: str | None) -> across.Across | None:
+    """The rows by platform; None where fewer than two platforms have any."""
+    ordered = sort_rows(sorted(rows, key=comparing.case_order), sort, group=_case)
+    found = across.across(ordered, queries.platforms(db).values())
+    return found if len(found.columns) > 1 else None
+
+
+def _mention_left_out(db: Database, count: int) -> None:
     if count:
         what = "1 disturbed result is" if count == 1 else f"{count} disturbed results are"
+        again = "submit" if _is_fleet(db) else "run"
         hint = (
             f"{what} left out. Stop what else runs (`quantfleet doctor` names it) and measure again "
-            "(`quantfleet run --fresh`), or show them with `quantfleet compare --include-disturbed`."
+            f"(`quantfleet {again} --fresh`), or show them with `quantfleet compare --include-disturbed`."
         )
         _print(Text(hint))
 
 
-def sort_rows(rows: Sequence[Row], by: str | None) -> list[Row]:
-    """Rows sorted by a name of `SORTS` inside each hardware, model, input and thread count; groups keep their order."""
+def _mention_waiting(db: Database, study: str | None) -> None:
+    """In a fleet one looks while others measure: say that more is to come."""
+    waiting = len(queries.jobs(db, study=study, states=OPEN)) if _is_fleet(db) else 0
+    if waiting:
+        verb = "waits or runs" if waiting == 1 else "wait or run"
+        _print(Text(f"{metrics.counted(waiting, 'job')} still {verb}: `quantfleet status` shows them."))
+
+
+def _is_fleet(db: Database) -> bool:
+    """Whether several hosts share the database: that takes Postgres."""
+    return db.dialect != "sqlite"
+
+
+def sort_rows(rows: Sequence[Row], by: str | None, group: Callable[[Row], Hashable] | None = None) -> list[Row]:
+    """Rows sorted by a name of `SORTS` inside each group; groups keep their order.
+
+    A group is a hardware, software, model, input and thread count, unless `group` says otherwise.
+    """
     if by is None:
         return list(rows)
     field, sign = SORTS[by]
-    order = {key: number for number, key in enumerate(dict.fromkeys(map(_group, rows)))}
+    group = group or _group
+    order = {key: number for number, key in enumerate(dict.fromkeys(map(group, rows)))}
 
     def key(row: Row) -> tuple[int, bool, float]:
         value = getattr(row, field)
         value = getattr(value, "accuracy", value)  # a comparison's accuracy is a record
-        return order[_group(row)], value is None, sign * (value or 0)
+        return order[group(row)], value is None, sign * (value or 0)
 
     return sorted(rows, key=key)
 
@@ -182,7 +235,11 @@ def _in_groups(views: Sequence[ResultView]) -> list[ResultView]:
 
 
 def _group(row: Comparison | ResultView) -> tuple[Any, ...]:
-    return row.hardware_key, row.environment_key, row.model, row.input, row.threads
+    return row.hardware_key, row.environment_key, *_case(row)
+
+
+def _case(row: Comparison | ResultView) -> tuple[Any, ...]:
+    return row.model, row.input, row.threads
 
 
 def _check(kind: str | None, sort: str | None, as_json: bool, as_csv: bool) -> None:
@@ -206,13 +263,17 @@ def _views(db: Database, study: str | None, kind: str | None) -> list[ResultView
 def _nothing(db: Database, study: str | None) -> str:
     """What to do about a database without results, in a sentence."""
     jobs = queries.jobs(db, study=study)
+    waiting = sum(job.state in OPEN for job in jobs)
+    fleet = _is_fleet(db)
     if not jobs:
-        return f"{db.address} holds no results yet: `quantfleet run STUDY` measures a study and stores them here.\n"
-    waiting = sum(job.state not in records.TERMINAL for job in jobs)
-    return (
-        f"{db.address} holds no results yet: {waiting} of {len(jobs)} jobs wait or run; "
-        "the same `quantfleet run STUDY` goes on with them.\n"
+        hint = "submit STUDY` has the hosts measure a study" if fleet else "run STUDY` measures a study"
+        return f"{db.address} holds no results yet: `quantfleet {hint} and stores them here.\n"
+    hint = (
+        "`quantfleet status` shows how far they are, `quantfleet hosts` who measures."
+        if fleet
+        else "the same `quantfleet run STUDY` goes on with them."
     )
+    return f"{db.address} holds no results yet: {waiting} of {len(jobs)} jobs wait or run; {hint}\n"
 
 
 def _console() -> Console:

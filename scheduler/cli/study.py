@@ -82,7 +82,19 @@ def _facts(resolved: Any) -> dict[str, Any]:
         "kinds": ", ".join(spec.kinds),
         "precision": f"±{100 * spec.precision:g} %, at most {spec.max_seconds:g} s a job",
         "replicas": spec.replicas,
+        "targets": _targets_line(spec.targets),
     }
+
+
+def _targets_line(targets: Any) -> str:
+    """`every-host`, or `isa avx2, avx512_vnni; label.region eu`."""
+    if isinstance(targets, str):
+        return targets
+    values = {
+        name: ", ".join(value) if isinstance(value, tuple) else f"{value:g}"
+        for name, value in targets.conditions.items()
+    }
+    return "; ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _model_line(model: Any) -> str:

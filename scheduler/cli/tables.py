@@ -47,6 +47,7 @@ class Column(Generic[T]):
     title: str
     cell: Callable[[T], str]
     left: bool = False  # aligned left; numbers are aligned right
+    always: bool = False  # shown even when no row has anything
 
 
 def folded(
@@ -54,21 +55,27 @@ def folded(
 ) -> Iterator[RenderableType]:
     """As many tables as the width needs; each repeats the key columns. A section is a heading and its rows.
 
-    A column in which no row has anything is left out, as long as another one remains.
+    A column in which no row has anything is left out, unless it is `always` shown or no other one remains.
     """
     rows = [row for _, part in sections for row in part]
-    columns = [column for column in columns if any(column.cell(row) != NOTHING for row in rows)] or columns
-    headings = max((Text(heading).cell_len for heading, _ in sections), default=0)
-    room = width - max(headings, _width(keys[0], rows)) - sum(GAP + _width(column, rows) for column in keys[1:])
+    columns = [c for c in columns if c.always or any(c.cell(row) != NOTHING for row in rows)] or columns
+    room = _room(keys, sections, width)
     taken: list[Column[T]] = []
     for column in columns:
-        if taken and sum(GAP + _width(c, rows) for c in [*taken, column]) > room:
+        if taken and _needed([*taken, column], rows) > room:
             yield _table([*keys, *taken], sections, width)
             yield Text()
             taken = []
         taken.append(column)
     if taken:
         yield _table([*keys, *taken], sections, width)
+
+
+def fit(
+    keys: Sequence[Column[T]], columns: Sequence[Column[T]], sections: Sequence[tuple[str, Sequence[T]]], width: int
+) -> bool:
+    """Whether one table is enough for all columns."""
+    return _needed(columns, [row for _, part in sections for row in part]) <= _room(keys, sections, width)
 
 
 def comparison(rows: Sequence[Comparison], width: int) -> RenderableType:
@@ -84,9 +91,9 @@ def results(views: Sequence[ResultView], width: int) -> RenderableType:
     parts: list[RenderableType] = []
     for _, group in itertools.groupby(views, key=lambda v: (v.hardware_key, v.environment_key, v.model)):
         part = list(group)
-        sections = [(_shape(v[0]), v) for v in _runs(part)]
+        sections = [(compare.shape(v[0]), v) for v in _runs(part)]
         parts += [_title(part[0], {v.host for v in part if v.host}), *folded(_RESULT_KEYS, _RESULT, sections, width)]
-        parts += [*_list("no number", _reasons(part, lambda v: v.message)), Text()]
+        parts += [*listed("no number", _reasons(part, lambda v: v.message)), Text()]
     return Group(*parts)
 
 
@@ -104,17 +111,17 @@ def strategy_lines(name: str) -> str:
 def _platform(rows: Sequence[Comparison], width: int) -> Iterator[RenderableType]:
     yield _title(rows[0], {host for row in rows for host in row.hosts})
     measured = [row for row in rows if row.input is not None]
-    sections = [(_shape(part[0]), part) for part in _runs(measured)]
+    sections = [(compare.shape(part[0]), part) for part in _runs(measured)]
     if measured:
         yield from folded(_STRATEGY, _TIMES, sections, width)
     once = list({row.strategy: row for row in reversed(rows) if _has_size_or_accuracy(row)}.values())[::-1]
     if once:
         yield Text()
         yield from folded(_STRATEGY, _WORTH, [("", once)], width)
-    yield from _list("no number", _reasons(rows, lambda r: r.reason))
-    yield from _list("accuracy", _reasons(rows, lambda r: r.accuracy.note if r.accuracy else None))
-    yield from _list("percentiles withheld", _reasons(rows, lambda r: "; ".join(r.withheld)))
-    yield from _list("notes", _notes(rows))
+    yield from listed("no number", _reasons(rows, lambda r: r.reason))
+    yield from listed("accuracy", _reasons(rows, lambda r: r.accuracy.note if r.accuracy else None))
+    yield from listed("percentiles withheld", _reasons(rows, lambda r: "; ".join(r.withheld)))
+    yield from listed("notes", _notes(rows))
 
 
 def _title(row: Any, hosts: Iterable[str]) -> Text:
@@ -139,6 +146,17 @@ def _table(columns: Sequence[Column[T]], sections: Sequence[tuple[str, Sequence[
     return table
 
 
+def _room(keys: Sequence[Column[T]], sections: Sequence[tuple[str, Sequence[T]]], width: int) -> int:
+    """What the key columns leave of the width; a section's heading stands in the first one."""
+    rows = [row for _, part in sections for row in part]
+    headings = max((Text(heading).cell_len for heading, _ in sections), default=0)
+    return width - max(headings, _width(keys[0], rows)) - _needed(keys[1:], rows)
+
+
+def _needed(columns: Iterable[Column[T]], rows: Sequence[T]) -> int:
+    return sum(GAP + _width(column, rows) for column in columns)
+
+
 def _heading(column: Column[T]) -> str:
     return column.title.replace(" (", "\n(")
 
@@ -149,15 +167,8 @@ def _width(column: Column[T], rows: Sequence[T]) -> int:
 
 
 def _runs(rows: Sequence[T]) -> Iterator[list[T]]:
-    for _, part in itertools.groupby(rows, key=_shape):
+    for _, part in itertools.groupby(rows, key=compare.shape):
         yield list(part)
-
-
-def _shape(row: Any) -> str:
-    """Heading of a section: the input and the threads."""
-    if row.input is None:
-        return "accuracy"
-    return f"{row.input}, {row.threads} thread{'s' * (row.threads != 1)}"
 
 
 def _reasons(rows: Iterable[T], reason: Callable[[T], str | None]) -> list[str]:
@@ -180,7 +191,8 @@ def _notes(rows: Iterable[Comparison]) -> list[str]:
     return [f"{line}{f' ({n} cases)' if n > 1 else ''}" for line, n in found.items()]
 
 
-def _list(heading: str, lines: Sequence[str]) -> Iterator[RenderableType]:
+def listed(heading: str, lines: Sequence[str]) -> Iterator[RenderableType]:
+    """A heading with indented lines below it; nothing without lines."""
     if lines:
         yield Text(f"\n{heading}", style="italic")
         for line in lines:
@@ -203,10 +215,11 @@ def _has_size_or_accuracy(row: Comparison) -> bool:
 def _gain(row: Comparison) -> str:
     if row.state != "done":
         return f"{row.state} "
-    return _interval(row.gain, row.gain_low, row.gain_high) + ("*" if row.significant else "")
+    return interval(row.gain, row.gain_low, row.gain_high) + ("*" if row.significant else "")
 
 
-def _interval(gain: float | None, low: float | None, high: float | None) -> str:
+def interval(gain: float | None, low: float | None, high: float | None) -> str:
+    """`×2.41 [2.35, 2.47]`."""
     tail = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
     return metrics.ratio(gain) + tail
 
@@ -282,7 +295,7 @@ _RESULT_KEYS: tuple[Column[ResultView], ...] = (
 )
 _RESULT: tuple[Column[ResultView], ...] = (
     Column(title="state", cell=lambda view: view.state, left=True),
-    Column(title="gain [95 %]", cell=lambda v: _interval(v.gain, v.gain_low, v.gain_high), left=True),
+    Column(title="gain [95 %]", cell=lambda v: interval(v.gain, v.gain_low, v.gain_high), left=True),
     Column(title="p50", cell=lambda view: metrics.seconds(view.latency_p50_s)),
     Column(title="accuracy", cell=lambda view: metrics.percent(view.accuracy)),
     Column(title="flags", cell=lambda view: ", ".join(view.flags), left=True),

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from scheduler.cli import results
 from storage import errors, hosts, lifecycle, records
 from storage.database import Database
-from tests import builders
+from tests import builders, fleets
 
 app = typer.Typer()
 app.command()(results.compare)
@@ -131,7 +131,90 @@ def test_a_database_without_results_says_what_to_do(sqlite: str) -> None:
     with Database.open(sqlite) as db:
         submit(db, builders.case())
     assert "1 of 1 jobs wait or run" in call("results", "--database", sqlite).output
-    assert json.loads(call("compare", "--database", sqlite, "--json").output) == {"schema": 1, "comparisons": []}
+    assert json.loads(call("compare", "--database", sqlite, "--json").output) == {
+        "schema": 1,
+        "comparisons": [],
+        "across": [],
+        "platforms": [],
+    }
+
+
+def measure(db: Database, host: str, platform: records.Platform, gain: float, case: records.Case) -> None:
+    hosts.register(db, name=host, platform=platform)
+    jobs = [builders.planned(case, platform.key)]
+    (job_id,) = lifecycle.submit(db, study=lifecycle.StudyText(name="demo", text="name: demo"), jobs=jobs).new
+    held = lifecycle.claim(db, job_id, host=host, platform_key=platform.key, lease=60)
+    assert held is not None
+    interval = records.Interval(value=gain, low=gain * 0.9, high=gain * 1.1)
+    lifecycle.finish(db, held, builders.latency(gain=interval, flags=()), [])
+
+
+@pytest.fixture
+def fleet(address: str) -> str:
+    """Address of a database in which two machines measured one case, each with its own sign; each kind of database."""
+    with Database.open(address) as db:
+        measure(db, "big", fleets.EPYC, 1.4, builders.case())
+        measure(db, "old", fleets.OLD_TORCH, 0.5, builders.case())
+    return address
+
+
+def test_several_machines_stand_side_by_side_and_details_come_when_asked_for(fleet: str) -> None:
+    brief = call("compare", "--database", fleet)
+    assert brief.exit_code == 0, brief.output
+    for part in ("×0.50–×1.40 ±", "EPYC 9B14", "torch: 2.13.0 on EPYC 9B14; 2.12.1 on Xeon E5-2686 v4", "host old"):
+        assert part in brief.output
+    assert "4.00 (10.0) ms" not in brief.output
+    assert "`--details` shows latencies" in brief.output
+    assert max(map(len, brief.output.splitlines())) <= 80
+    full = call("compare", "--database", fleet, "--details").output
+    assert "×0.50–×1.40 ±" in full
+    assert full.count("4.00 (10.0) ms") == 2
+
+
+@pytest.mark.parametrize("wanted", ["Xeon E5-2686", "old", fleets.OLD_TORCH.environment_key[:6]])
+def test_one_machine_alone_is_shown_with_its_latencies(fleet: str, wanted: str) -> None:
+    output = call("compare", "--database", fleet, "--hardware", wanted).output
+    assert "4.00 (10.0) ms" in output
+    assert "EPYC" not in output
+    assert "--details" not in output
+
+
+def test_json_has_machines_one_by_one_and_side_by_side(fleet: str) -> None:
+    document = json.loads(call("compare", "--database", fleet, "--json").output)
+    assert sorted(row["gain"] for row in document["comparisons"]) == [0.5, 1.4]
+    (matrix,) = document["across"]
+    assert [(row["low"], row["high"], row["flips"]) for row in matrix["rows"]] == [(0.5, 1.4, True)]
+    assert [found["hardware"]["cpu"] for found in document["platforms"]] == [
+        fleets.EPYC.hardware.cpu,
+        fleets.OLD_TORCH.hardware.cpu,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "order"),
+    [((), ["onnxruntime/fp32", "torch/bf16", INT8]), (("--sort", "gain"), ["torch/bf16", INT8, "onnxruntime/fp32"])],
+)
+def test_strategies_stand_in_one_order_whoever_measured_them(
+    fleet: str, options: tuple[str, ...], order: list[str]
+) -> None:
+    with Database.open(fleet) as db:
+        measure(db, "old", fleets.OLD_TORCH, 3.0, builders.case(strategy="torch/bf16"))
+        measure(db, "old", fleets.OLD_TORCH, 1.2, builders.case(strategy="onnxruntime/fp32"))
+    (matrix,) = json.loads(call("compare", "--database", fleet, "--json", *options).output)["across"]
+    assert [row["strategy"] for row in matrix["rows"]] == order
+
+
+def test_a_fleet_is_told_of_its_own_commands(postgres: str) -> None:
+    assert "`quantfleet submit STUDY` has the hosts measure a study" in call("compare", "--database", postgres).output
+    with Database.open(postgres) as db:
+        first, _ = submit(db, builders.case(), builders.case(threads=2))
+        nothing = " ".join(call("compare", "--database", postgres).output.split())
+        assert "2 of 2 jobs wait or run; `quantfleet status` shows how far they are" in nothing
+        lifecycle.finish(db, claim(db, first), builders.latency(flags=("disturbed",)), [])
+    output = " ".join(call("compare", "--database", postgres).output.split())
+    assert "(`quantfleet submit --fresh`)" in output
+    assert "1 job still waits or runs: `quantfleet status`" in output
+    assert "quantfleet run" not in output
 
 
 def test_a_missing_database_is_not_made_by_looking(tmp_path: Path) -> None:

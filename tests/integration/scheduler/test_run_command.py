@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from scheduler import saved
 from storage import queries
 from storage.database import Database
 from tests.integration.engine.conftest import make_model
@@ -106,6 +107,9 @@ def test_a_study_runs_to_its_end_and_a_second_run_measures_nothing_again(bench: 
     assert code == 0, err
     assert json.loads(again)["comparisons"] == rows
     assert bench.jobs() == first
+    with bench.database() as database:
+        (study,) = queries.studies(database)
+    assert saved.restore(study.name, study.text, study.document)[0].study.name == "tiny"
 
 
 def test_a_second_run_on_the_same_database_is_refused_with_the_first_ones_process(bench: Bench) -> None:

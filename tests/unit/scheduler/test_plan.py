@@ -7,10 +7,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler import plan, resolve
+from scheduler import plan, resolve, targets
 from scheduler.plan import Entry
 from scheduler.resolve import Resolved
-from storage import records
+from scheduler.targets import Target
+from storage import keys, records
 from tests.unit.scheduler.study_files import hardware, load, model_folder, platform
 
 STUDY = """
@@ -33,7 +34,11 @@ def resolved(folder: Path, text: str = STUDY) -> Resolved:
 
 
 def entries(folder: Path, more: str = "", host: records.Platform | None = None, **given: Any) -> tuple[Entry, ...]:
-    return plan.plan(resolved(folder, STUDY + more), [host or platform()], **given).entries
+    return plan.plan(resolved(folder, STUDY + more), [on(host or platform())], **given).entries
+
+
+def on(host: records.Platform, name: str = "here") -> Target:
+    return targets.of_platform(host, name)
 
 
 def point(entry: Entry) -> tuple[Any, ...]:
@@ -85,7 +90,7 @@ def test_thread_words_are_resolved_for_each_machine_and_merged() -> None:
 def test_threads_beyond_the_machine_are_impossible_and_never_clipped(tmp_path: Path) -> None:
     small = platform(physical_cores=2, logical_cores=2)
     text = STUDY.replace("[1, physical]", "[physical, 3]")
-    found = plan.plan(resolved(tmp_path, text), [small])
+    found = plan.plan(resolved(tmp_path, text), [on(small)])
     beyond = [entry for entry in found.entries if entry.case.threads == 3]
     assert beyond
     assert {(entry.state, entry.reason) for entry in beyond} == {
@@ -138,37 +143,93 @@ def test_an_exclude_takes_away_what_matches_all_its_fields(tmp_path: Path) -> No
 
 def test_one_model_under_two_names_is_measured_once(tmp_path: Path) -> None:
     text = STUDY.replace("  r: {random: distilbert}", "  twin: {path: ./m}")
-    found = plan.plan(resolved(tmp_path, text), [platform()])
+    found = plan.plan(resolved(tmp_path, text), [on(platform())])
     assert len(found.entries) == 2 * len(found.jobs)
 
 
 def test_platforms_are_planned_apart_and_each_once(tmp_path: Path) -> None:
     first, second = platform(), platform(cpu="another")
-    found = plan.plan(resolved(tmp_path), [first, second, first])
+    found = plan.plan(resolved(tmp_path), [on(first), on(second), on(first)])
     half = len(found.entries) // 2
     assert [entry.platform_key for entry in found.entries] == [first.key] * half + [second.key] * half
     assert len(set(found.keys)) == len(found.keys)
 
 
 def test_replicas_are_new_jobs_and_fresh_ones_count_on(tmp_path: Path) -> None:
-    one = plan.plan(resolved(tmp_path), [platform()])
-    three = plan.plan(resolved(tmp_path, STUDY + "replicas: 3\n"), [platform()])
-    fresh = plan.plan(resolved(tmp_path), [platform()], fresh=2)
+    one = plan.plan(resolved(tmp_path), [on(platform())])
+    three = plan.plan(resolved(tmp_path, STUDY + "replicas: 3\n"), [on(platform())])
+    there = set(three.keys[: 2 * len(one.keys)])
+    fresh = plan.fresh(resolved(tmp_path), [on(platform())], lambda keys: {key: "done" for key in keys if key in there})
     assert three.keys[: len(one.keys)] == one.keys
     assert len(set(three.keys)) == 3 * len(one.keys)
     assert fresh.keys == three.keys[2 * len(one.keys) :]
     assert {job.replica for job in fresh.jobs} == {2}
 
 
+def test_each_case_gets_the_fresh_replica_that_it_lacks_and_what_cannot_run_is_not_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    here = [on(platform(without=("onnxruntime",)))]
+    study = resolved(tmp_path, STUDY + "replicas: 2\n")
+    once = plan.plan(study, here)
+    case = once.jobs[0]
+    there = {once.jobs[0].key, keys.job_key(case.case, case.platform_key, 2)}
+
+    found = plan.fresh(study, here, lambda asked: dict.fromkeys(there & set(asked), "done"))
+
+    replicas: dict[str, list[int]] = {}
+    for job in found.jobs:
+        replicas.setdefault(keys.job_key(job.case, job.platform_key, 0), []).append(job.replica)
+    assert replicas.pop(case.key) == [1, 3]
+    assert set(map(tuple, replicas.values())) == {(0, 1)}
+    assert not there & set(found.keys)
+    impossible = [entry.key for entry in once.entries if entry.state == "impossible"]
+    assert [entry.key for entry in found.entries if entry.state == "impossible"] == impossible
+
+
+def test_a_named_host_has_jobs_of_its_own_that_hosts_of_its_platform_do_not_share(tmp_path: Path) -> None:
+    study, here = resolved(tmp_path), platform()
+    shared = plan.plan(study, [on(here)])
+    named = Target(platform_key=here.key, platforms=(here,), hosts=("a",), host="a")
+    other = Target(platform_key=here.key, platforms=(here,), hosts=("b",), host="b")
+
+    found = plan.plan(study, [named, other])
+
+    half = len(found.jobs) // 2
+    assert [job.wanted_host for job in found.jobs] == ["a"] * half + ["b"] * half
+    assert {job.platform_key for job in found.jobs} == {here.key}
+    assert len({*shared.keys, *found.keys}) == len(shared.keys) + len(found.keys)
+
+
+def test_what_any_host_may_run_is_planned_once_and_impossible_only_where_no_platform_can(tmp_path: Path) -> None:
+    small, poor = platform(logical_cores=1, physical_cores=1), platform(without=("onnxruntime",))
+    both = Target(platform_key=records.ANY_PLATFORM, platforms=(small, poor), hosts=("a", "b"))
+    text = STUDY.replace("[1, physical]", "[1, 8, 99]")
+
+    found = plan.plan(resolved(tmp_path, text), [both])
+
+    assert {job.platform_key for job in found.jobs} == {"any"}
+    assert {job.wanted_host for job in found.jobs} == {None}
+    reasons = {
+        (entry.case.strategy, entry.case.threads): entry.reason
+        for entry in found.entries
+        if entry.case.model.name == "m" and entry.case.input and entry.case.input.length == 16
+    }
+    assert reasons["torch/fp32", 8] is None  # poor has 8 cores
+    assert reasons["onnxruntime/int8-dynamic", 1] is None  # small has the library
+    assert "this machine's 1 logical cores" in str(reasons["onnxruntime/int8-dynamic", 8])  # neither has both
+    assert "99 threads" in str(reasons["torch/fp32", 99])
+
+
 def test_precision_and_time_do_not_make_another_job(tmp_path: Path) -> None:
-    one = plan.plan(resolved(tmp_path), [platform()])
-    other = plan.plan(resolved(tmp_path, STUDY + "precision: 10%\nmax_seconds: 5\n"), [platform()])
+    one = plan.plan(resolved(tmp_path), [on(platform())])
+    other = plan.plan(resolved(tmp_path, STUDY + "precision: 10%\nmax_seconds: 5\n"), [on(platform())])
     assert one.keys == other.keys
     assert (other.jobs[0].budget.precision, other.jobs[0].budget.max_seconds) == (0.1, 5.0)
 
 
 def test_a_job_survives_its_way_through_json(tmp_path: Path) -> None:
-    for job in plan.plan(resolved(tmp_path), [platform()]).jobs:
+    for job in plan.plan(resolved(tmp_path), [on(platform())]).jobs:
         assert records.from_document(records.PlannedJob, records.to_document(job)) == job
 
 
@@ -192,9 +253,9 @@ def test_planning_again_gives_the_same_keys_and_only_what_is_missing(
         text.replace("[torch/fp32, torch/bf16, onnxruntime/int8-dynamic]", str(strategies)) + f"replicas: {replicas}\n"
     )
     with tempfile.TemporaryDirectory() as folder:
-        first = plan.plan(resolved(Path(folder), text), [platform()])
+        first = plan.plan(resolved(Path(folder), text), [on(platform())])
         known = data.draw(st.dictionaries(st.sampled_from(first.keys), STATES))
-        again = plan.plan(resolved(Path(folder), text), [platform()], known)
+        again = plan.plan(resolved(Path(folder), text), [on(platform())], known)
     assert again.keys == first.keys
     assert {job.key for job in again.jobs} == set(first.keys) - set(known)
     assert {e.key: e.state for e in again.entries if e.key in known and e.state != "impossible"} == known

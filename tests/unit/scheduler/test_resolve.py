@@ -196,3 +196,38 @@ def test_the_real_model_and_rows_are_taken() -> None:
     assert model.positions == 512
     assert model.dataset is not None
     assert model.dataset.digest is not None
+
+
+def test_for_other_machines_an_absolute_path_need_not_exist_here_and_is_told(place: Path) -> None:
+    text = STUDY.replace("./m", "/surely/nowhere/m").replace("./rows.csv", "/surely/nowhere/rows.csv")
+
+    resolved = found(place, text, elsewhere=True)
+
+    (model,) = resolved.models
+    assert (model.ref.location, model.ref.digest, model.positions) == ("/surely/nowhere/m", None, None)
+    assert model.dataset is not None
+    assert (model.dataset.location, model.dataset.digest) == ("/surely/nowhere/rows.csv", None)
+    assert [notice.partition(":")[0] for notice in resolved.notices] == [
+        "/surely/nowhere/m is not on this machine",
+        "/surely/nowhere/rows.csv is not on this machine",
+    ]
+    with pytest.raises(errors.ModelError, match="/surely/nowhere/m does not exist"):
+        found(place, text)
+
+
+def test_what_is_here_is_known_by_its_content_for_other_machines_too(place: Path) -> None:
+    resolved = found(place, STUDY.replace("./m", str(place / "m")), elsewhere=True)
+    assert resolved.models[0].ref.digest == digests.model_digest(place / "m")
+    assert resolved.notices == ()
+
+
+def test_a_relative_path_that_is_missing_here_is_wrong_for_other_machines_too(place: Path) -> None:
+    with pytest.raises(errors.ModelError, match="does not exist"):
+        found(place, STUDY.replace("./m", "./gone"), elsewhere=True)
+    with pytest.raises(errors.DatasetError, match="does not exist"):
+        found(place, STUDY.replace("./rows.csv", "./gone.csv"), elsewhere=True)
+
+
+def test_a_path_of_other_machines_keeps_to_the_allowed_folders(place: Path) -> None:
+    with pytest.raises(errors.ModelError, match="outside the allowed folders"):
+        found(place, STUDY.replace("./m", "/surely/nowhere/m"), elsewhere=True, folders=[place])

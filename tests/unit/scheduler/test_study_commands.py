@@ -29,7 +29,11 @@ def test_check_says_what_a_study_holds(tmp_path: Path) -> None:
     facts = json.loads(result.stdout)
     assert facts["models"][0].startswith(f"m: {folder} (digest ")
     assert facts["models"][1] == "r: bert (random)"
-    assert "strategies  torch/fp32" in CliRunner().invoke(app, ["check", path]).stdout
+    plain = CliRunner().invoke(app, ["check", path]).stdout
+    assert "strategies  torch/fp32" in plain
+    assert "targets     every-platform" in plain
+    selected = str(write(tmp_path, text + "targets: {isa: [avx2, fma], min_cores: 4, label.region: eu}\n"))
+    assert "isa avx2, fma; min_cores 4; label.region eu" in CliRunner().invoke(app, ["check", selected]).stdout
 
 
 def test_check_of_a_wrong_study_raises_what_the_program_turns_into_exit_code_2(tmp_path: Path) -> None:

@@ -118,12 +118,17 @@ def squeeze_lines(text: str) -> str:
 
 def test_json_and_csv_carry_the_documented_fields() -> None:
     flat = [export.flat_comparison(row) for row in rows()]
-    document = json.loads(export.as_json("comparisons", flat))
+    document = json.loads(export.as_json(comparisons=flat))
     assert document["schema"] == 1
     assert all(set(row) == set(export.COMPARISON_FIELDS) for row in document["comparisons"])
     table = list(csv.DictReader(io.StringIO(export.as_csv(export.COMPARISON_FIELDS, flat))))
     assert [row["strategy"] for row in table] == [row["strategy"] for row in document["comparisons"]]
     assert {row["verdict"] for row in table if row["gain"]} == {"baseline", "no loss shown", ""}
+
+
+def test_a_field_that_came_later_stands_behind_the_others() -> None:
+    assert export.COMPARISON_FIELDS[-2:] == ("accuracy_note", "input_digest")
+    assert {export.flat_comparison(row)["input_digest"] for row in rows() if row.gain} == {"input-a"}
 
 
 def test_every_field_of_json_and_csv_is_described_in_the_docs() -> None:
