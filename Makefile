@@ -12,12 +12,13 @@ READY := $(VENV)/.ready
 ASSETS := examples/assets
 QUANTFLEET := $(BIN)/quantfleet
 
-.PHONY: help demo assets test test-quick check format clean
+.PHONY: help demo assets test test-quick faults check format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        train a small classifier, measure it under several strategies, print the comparison"
 	@echo "make test        the whole test suite (make test-quick: without the slow ones)"
+	@echo "make faults      the fault suite, the long ones too: about half an hour"
 	@echo "make check       ruff, mypy and the import rules"
 	@echo "make format      let ruff format and mend what it can"
 	@echo "make clean       remove .venv and everything that was made"
@@ -45,7 +46,10 @@ test: $(READY)
 	@$(BIN)/python -m pytest -n 2
 
 test-quick: $(READY)
-	@$(BIN)/python -m pytest -n 2 -m 'not slow'
+	@$(BIN)/python -m pytest -n 2 -m 'not slow and not faults'
+
+faults: $(READY)
+	@$(BIN)/python -m pytest -n 2 -m '' tests/faults
 
 check: $(READY)
 	@$(BIN)/ruff check .
