@@ -13,8 +13,8 @@ ARG PYTHON=3.11-slim-bookworm
 # to ship. The packages are empty until then.
 FROM python:${PYTHON} AS dependencies
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-RUN python -m venv /opt/quantfleet
-ENV PATH=/opt/quantfleet/bin:$PATH
+RUN python -m venv /usr/local/quantfleet
+ENV PATH=/usr/local/quantfleet/bin:$PATH
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
 RUN mkdir scheduler storage worker && touch scheduler/__init__.py storage/__init__.py worker/__init__.py \
@@ -42,7 +42,7 @@ FROM python:${PYTHON} AS bare
 RUN groupadd --gid 10001 quantfleet \
     && useradd --uid 10001 --gid 10001 --home-dir /var/lib/quantfleet --shell /usr/sbin/nologin quantfleet \
     && install --directory --owner quantfleet --group quantfleet /var/lib/quantfleet /run/quantfleet
-ENV PATH=/opt/quantfleet/bin:$PATH \
+ENV PATH=/usr/local/quantfleet/bin:$PATH \
     HOME=/var/lib/quantfleet \
     HF_HOME=/var/lib/quantfleet/huggingface \
     QUANTFLEET_CACHE=/var/lib/quantfleet/cache \
@@ -50,7 +50,7 @@ ENV PATH=/opt/quantfleet/bin:$PATH \
 WORKDIR /var/lib/quantfleet
 
 FROM bare AS monitoring
-COPY --from=monitoring-dependencies /opt/quantfleet /opt/quantfleet
+COPY --from=monitoring-dependencies /usr/local/quantfleet /usr/local/quantfleet
 USER quantfleet
 EXPOSE 5555
 # Flower takes the broker's address from CELERY_BROKER_URL: an argument could be read by every user of the machine.
@@ -58,7 +58,7 @@ ENTRYPOINT ["celery"]
 CMD ["flower"]
 
 FROM bare AS scheduler
-COPY --from=dependencies /opt/quantfleet /opt/quantfleet
+COPY --from=dependencies /usr/local/quantfleet /usr/local/quantfleet
 COPY --from=wheel /dist /dist
 RUN pip install --no-cache-dir --no-deps --force-reinstall /dist/*.whl && pip check && rm -r /dist
 USER quantfleet
@@ -66,7 +66,7 @@ ENTRYPOINT ["quantfleet"]
 CMD ["--help"]
 
 FROM bare AS worker
-COPY --from=worker-dependencies /opt/quantfleet /opt/quantfleet
+COPY --from=worker-dependencies /usr/local/quantfleet /usr/local/quantfleet
 COPY --from=wheel /dist /dist
 RUN pip install --no-cache-dir --no-deps --force-reinstall /dist/*.whl && pip check && rm -r /dist
 USER quantfleet

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from storage import errors, settings
-from worker import channel
+from worker import channel, procfs
 
 Tick = Callable[[], None]
 """Called about every second while the supervisor waits; raises to give up (lease lost, cancelled, stopped)."""
@@ -23,6 +23,7 @@ Tick = Callable[[], None]
 TICK_S = 1.0
 STDERR_LINES = 12
 _FAREWELL_S = 3.0
+_NEWS_S = 0.1  # more than a nursery takes to tell of an end
 _HIDDEN = ("QUANTFLEET_", "CELERY", "PGPASS", "REDISCLI_AUTH", "HUGGING_FACE_HUB_TOKEN", "AWS_")
 _SECRET_WORDS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIAL")
 _NEEDED = ("PATH", "HOME", "LANG", "LC_", "LD_", "TMPDIR", "PYTHON", "OMP_", "KMP_", "GOMP_", "MALLOC_", "MKL_", "HF_")
@@ -82,7 +83,7 @@ class Child:
         with contextlib.suppress(channel.Closed):
             self._channel.send({"op": "exit"})
         self._channel.close()
-        if self._ended() is None:
+        if not self._gone():
             self.kill()
         self._stderr.close()
 
@@ -94,7 +95,7 @@ class Child:
             os.kill(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
-        self._ended()
+        self._gone()
 
     def stderr_tail(self) -> str:
         """The last lines that the process wrote to its standard error."""
@@ -107,6 +108,13 @@ class Child:
         if self._end is None:
             self._end = self._nursery.ending(self.pid, _FAREWELL_S)
         return self._end
+
+    def _gone(self) -> bool:
+        """Whether it has ended, after a little while; a nursery that was stopped has no news of that."""
+        deadline = time.monotonic() + _FAREWELL_S
+        while self._end is None and time.monotonic() < deadline:
+            self._end = self._nursery.ending(self.pid, _NEWS_S) or ({} if _is_over(self.pid) else None)
+        return self._end is not None
 
     def _hung(self, op: str, within_s: float) -> errors.ChildDied:
         self.kill()
@@ -169,6 +177,7 @@ class Nursery:
             try:
                 control.send({"memory_bytes": memory_bytes}, [theirs.fileno(), stderr.fileno(), lock])
                 pid = int(self._await("born", tick)["pid"])
+                self._ended.pop(pid, None)  # late news of an earlier process of that number
             except channel.Closed:
                 self.stop()
                 raise errors.ChildDied(f"the {self.family} nursery ended while it forked") from None
@@ -273,6 +282,12 @@ def _is_secret(name: str, value: str, addresses: Collection[str]) -> bool:
     if "://" in value and settings.has_password(value):
         return True
     return any("://" in address and settings.without_password(value, address) != value for address in addresses)
+
+
+def _is_over(pid: int) -> bool:
+    """Whether a process is gone, or only its exit code is left of it."""
+    state = procfs.read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[:1]
+    return state in ([], ["Z"], ["X"])
 
 
 def _spawn(family: str, environ: Mapping[str, str], control: int, sink: Any) -> subprocess.Popen[bytes]:

@@ -82,7 +82,7 @@ class Pair:
         started_at = time.time()
         with run.phases("legs"):
             request = {"passes": seat.passes, "rewarm_ns": REWARM_NS}
-            answer = seat.child.ask("leg", request, tick=_late(run.tick), within_s=ANSWER_S)
+            answer = seat.child.ask("leg", request, tick=_late(run.tick, run.place.settings.lease), within_s=ANSWER_S)
         after = run.observer.snapshot(seat.child.pid)
         seen = quiet.judge(before, after, cores=run.cores, threads=self._threads)
         seat.peak_bytes = max(seat.peak_bytes, answer["peak_bytes"])
@@ -160,9 +160,9 @@ class Run:
         seat.passes = self.passes.setdefault(seat.side, passes_for(seat.pass_ns, seat.items))
 
 
-def _late(tick: Tick) -> Tick:
+def _late(tick: Tick, lease_s: float) -> Tick:
     """`tick`, but not before a leg has turned out to be a long one."""
-    quiet_until = time.monotonic() + LONG_LEG_S
+    quiet_until = time.monotonic() + min(LONG_LEG_S, lease_s / 4)
 
     def late() -> None:
         if time.monotonic() > quiet_until:

@@ -75,6 +75,22 @@ def test_a_child_that_was_stopped_for_a_while_answers_and_its_leg_is_known_as_di
     assert [leg for leg in legs if any("stood still" in reason for reason in leg.disturbed)]
 
 
+def test_the_end_of_a_child_is_seen_while_its_nursery_is_stopped(place: station.Station) -> None:
+    with place.exclusive(_nothing):
+        child = place.fork("torch", _nothing)
+        nursery = place.nursery("torch").pid
+        assert nursery is not None
+        os.kill(nursery, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            child.close()
+            assert time.monotonic() - began < 2
+        finally:
+            os.kill(nursery, signal.SIGCONT)
+        with place.child("torch", _nothing) as other:
+            assert other.pid != child.pid
+
+
 def _children_of(place: station.Station) -> list[int]:
     nursery = place.nursery("torch").pid
     assert nursery is not None

@@ -41,7 +41,7 @@ def test_a_measured_process_sees_no_password_of_database_or_broker_under_any_nam
             "OTHER": "x hunter2%2Fx y",
             "SIGNING_KEY": "anything",
             "HTTPS_PROXY": "http://me:word@proxy:3128",
-            "PATH": "/bin:/opt/swordfish/bin",
+            "PATH": "/bin:/usr/swordfish/bin",
             "LANG": "C",
         },
         addresses,
