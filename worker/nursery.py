@@ -113,7 +113,11 @@ class Child:
         """Whether it has ended, after a little while; a nursery that was stopped has no news of that."""
         deadline = time.monotonic() + _FAREWELL_S
         while self._end is None and time.monotonic() < deadline:
-            self._end = self._nursery.ending(self.pid, _NEWS_S) or ({} if _is_over(self.pid) else None)
+            self._end = self._nursery.ending(self.pid, _NEWS_S)
+            if self._end is None and _is_over(self.pid):
+                self._end = {}
+            elif self._end is None:
+                time.sleep(_NEWS_S / 10)  # a nursery that has ended answers at once, and nothing
         return self._end is not None
 
     def _hung(self, op: str, within_s: float) -> errors.ChildDied:

@@ -10,6 +10,8 @@ import pytest
 
 from storage import queries
 from tests.faults import closing, processes
+from tests.faults import fleet as fleets
+from tests.faults.conftest import MakeFleet
 from tests.faults.fleet import MOMENTS, Fleet, Host, Moment, done
 from tests.faults.proxy import Hold
 
@@ -24,6 +26,12 @@ QUICK = {
 
 ENDS = {signal.SIGKILL: [-9], signal.SIGTERM: [0], signal.SIGQUIT: [0], signal.SIGSTOP: []}
 """How a launcher that is hit itself ends."""
+
+
+@pytest.fixture
+def fleet(make_fleet: MakeFleet) -> Fleet:
+    """With a lease that is longer than a worker takes to die and its launcher to take its job back."""
+    return make_fleet({**fleets.QUICK, "lease": 6.0})
 
 
 def _cases() -> list[object]:
@@ -87,7 +95,11 @@ def test_a_job_whose_measured_process_always_dies_is_dead_and_says_of_what(fleet
 
 @pytest.mark.faults
 @pytest.mark.parametrize("role", ["child", "nursery"])
-def test_a_measured_process_that_pauses_for_longer_than_a_lease_goes_on(fleet: Fleet, role: processes.Role) -> None:
+def test_a_measured_process_that_pauses_for_longer_than_a_lease_goes_on(
+    make_fleet: MakeFleet, role: processes.Role
+) -> None:
+    # a lease that is longer than the farewell of two processes whose nursery does not answer
+    fleet = make_fleet({**fleets.QUICK, "lease": 15.0})
     host = fleet.add()
     with fleet.at("measuring", seconds=5) as hold:
         _hit(host.all(role)[-1], signal.SIGSTOP, 2 * fleet.times["lease"], hold)

@@ -13,6 +13,7 @@ from typing import Any
 
 import kombu
 import kombu.exceptions
+import kombu.serialization
 import pytest
 
 from storage import broker, redis_transport, settings
@@ -125,9 +126,10 @@ def test_of_a_message_only_its_job_is_taken(
 def test_celery_itself_is_told_to_take_json_only(content_type: str, tmp_path: Path) -> None:
     app = broker.app(settings.Settings(broker="redis://host/0"))
     body = pickle.dumps(Evil(tmp_path / "evil"))
-    message = kombu.Message(body=body, content_type=content_type, accept=app.conf.accept_content)
+    accept = kombu.serialization.prepare_accept_content(app.conf.accept_content)
+    assert kombu.serialization.loads(b"[1]", JSON, "utf-8", accept=accept) == [1]
     with pytest.raises(kombu.exceptions.ContentDisallowed):
-        message.decode()
+        kombu.serialization.loads(body, content_type, "binary", accept=accept)
     assert list(tmp_path.iterdir()) == []
 
 
