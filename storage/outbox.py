@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -124,25 +124,25 @@ def _unanswered(older_than: float) -> sa.ColumnElement[bool]:
 
 def _due(db: Database, *which: sa.ColumnElement[bool], limit: int) -> list[Due]:
     query = (
-        sa.select(job.c.id, job.c.platform_key, job.c.wanted_host, job.c.attempts)
+        sa.select(job.c.id, job.c.key, job.c.platform_key, job.c.wanted_host, job.c.attempts)
         .where(*_ready(), *which)
         .order_by(job.c.created_at, job.c.position, job.c.id)
         .limit(limit)
     )
     with db.read() as connection:
         found = connection.execute(query).all()
-        tried = [row.id for row in found if row.attempts and row.platform_key == records.ANY_PLATFORM]
+        tried = {row.id: row.key for row in found if row.attempts and row.platform_key == records.ANY_PLATFORM}
         elsewhere = _elsewhere(connection, tried)
     queues = {row.id: broker.queue_of(row.platform_key, row.wanted_host) for row in found}
     return [Due(job_id=row.id, queue=elsewhere.get(row.id, queues[row.id])) for row in found]
 
 
-def _elsewhere(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, str]:
-    """The queues of those jobs for any platform that some have declined: of a platform that has not.
+def _elsewhere(connection: sa.Connection, tried: Mapping[str, str]) -> dict[str, str]:
+    """The queues of those jobs (id → key) for any platform that some have declined: of a platform that has not.
 
     One with a host that serves now, if there is any; in the queue for all, those that declined would drop them.
     """
-    declined = lifecycle.declined(connection, job_ids)
+    declined = lifecycle.declined(connection, list(tried))
     here = sa.and_(tables.host.c.stopped_at.is_(None), tables.host.c.last_seen_at >= tables.now() - views.AWAY_S)
     query = sa.select(tables.host.c.platform_key, here.label("here"))
     known = connection.execute(query).all() if declined else []
@@ -150,8 +150,8 @@ def _elsewhere(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, s
     for job_id, no in declined.items():
         left = [row for row in known if row.platform_key not in no]
         serving = sorted({row.platform_key for row in left if row.here} or {row.platform_key for row in left})
-        if serving:
-            chosen[job_id] = broker.queue_of(serving[zlib.crc32(job_id.encode()) % len(serving)])
+        if serving:  # each job always the same one of them, all of them alike
+            chosen[job_id] = broker.queue_of(serving[zlib.crc32(tried[job_id].encode()) % len(serving)])
     return chosen
 
 

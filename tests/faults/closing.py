@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import sqlalchemy as sa
 
 from storage import broker, queries, records, tables
@@ -23,6 +24,8 @@ SECRETS = tuple(word.encode() for word in (services.PASSWORD, urllib.parse.quote
 def check(fleet: Fleet, *, seconds: float = SETTLE_S) -> list[queries.JobView]:
     """Let the fleet recover and stop, and look at everything that it leaves; the jobs."""
     fleet.settle(seconds)
+    for host in fleet.hosts:
+        no_process_shows_a_password(host.mark)
     stop(fleet)
     jobs = fleet.jobs()
     books_are_right(fleet.db)
@@ -83,6 +86,18 @@ def no_password_in(folder: Path) -> None:
         if file.is_file():
             content = file.read_bytes()
             assert not any(secret in content for secret in SECRETS), f"a password in {file}"
+
+
+def no_process_shows_a_password(mark: str) -> None:
+    """Neither a command line, which every user of a machine can read, nor the environment of what is measured."""
+    for process in processes.marked(mark):
+        try:
+            shown = " ".join(process.cmdline())
+            if processes.role(process) in {"nursery", "child"}:
+                shown += str(process.environ())
+        except psutil.NoSuchProcess:
+            continue
+        assert not any(secret.decode() in shown for secret in SECRETS), f"a password in {processes.role(process)}"
 
 
 def _body(message: dict[str, Any]) -> dict[str, Any]:

@@ -205,12 +205,12 @@ class Fleet:
         return queries.jobs(self.db)
 
     @contextlib.contextmanager
-    def at(self, moment: Moment, jobs: int = 2, seconds: float = 1.0) -> Iterator[Hold]:
+    def at(self, moment: Moment, jobs: int = 2, seconds: float = 1.0, first: int = 0) -> Iterator[Hold]:
         """Submit, and come to a moment of the first job, which stands still where it can until the hold is released,
         at the latest afterwards. For the idle moment the jobs are submitted afterwards."""
         hold = {"claim": self.hold_claim, "storing": self.hold_store}.get(moment, no_hold)()
         if moment != "idle":
-            self.submit(jobs, seconds=seconds)
+            self.submit(jobs, seconds=seconds, first=first)
         if moment == "measuring":
             self.wait_measuring()
         hold.wait(START_S)
@@ -219,7 +219,7 @@ class Fleet:
         finally:
             hold.release()
         if moment == "idle":
-            self.submit(jobs, seconds=seconds)
+            self.submit(jobs, seconds=seconds, first=first)
 
     def hold_claim(self) -> Hold:
         """The next claim: done by the database, not yet committed, and its worker does not know."""

@@ -11,8 +11,8 @@ from storage import queries
 from tests import services
 from tests.faults import closing
 from tests.faults.conftest import MakeFleet
-from tests.faults.fleet import DEFAULTS, MOMENTS, Fleet, Moment, done
-from tests.faults.proxy import Hold
+from tests.faults.fleet import DEFAULTS, MOMENTS, QUICK, Fleet, Moment, done
+from tests.faults.proxy import Hold, Proxy
 
 TRANSACTIONS: Mapping[str, Callable[[Fleet], Hold]] = {
     "claiming": Fleet.hold_claim,
@@ -57,6 +57,26 @@ def test_postgres_away_for_longer_than_a_lease_burns_no_job(fleet: Fleet) -> Non
 
     assert (job.state, job.attempts, job.crashes) == ("done", 1, 0), queries.attempts(fleet.db, job.id)
     assert host.ends == []
+
+
+@pytest.mark.faults
+def test_a_host_that_finds_postgres_again_later_than_others_keeps_its_job(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet({**QUICK, "lease": 8.0})
+    host = fleet.add()
+    with Proxy(fleet.postgres) as nearer:
+        fleet.add("two", QUANTFLEET_DATABASE=nearer.address(fleet.database_address))
+        fleet.submit(1, host=host.name, seconds=40)
+        fleet.wait_measuring(host)
+        for way in (fleet.to_postgres, nearer):
+            way.refuse()
+        time.sleep(1.5 * fleet.times["lease"])
+        nearer.restore()  # host two reconciles at once, and sees a lease that ran out
+        time.sleep(2)
+        fleet.to_postgres.restore()
+
+        (job,) = closing.check(fleet)
+
+    assert (job.state, job.attempts, job.crashes) == ("done", 1, 0), queries.attempts(fleet.db, job.id)
 
 
 @pytest.mark.faults

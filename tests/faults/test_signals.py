@@ -112,16 +112,18 @@ def test_a_measured_process_that_pauses_for_longer_than_a_lease_goes_on(
 
 @pytest.mark.faults
 @pytest.mark.parametrize("number", SIGNALS[:3], ids=lambda number: number.name)
-@pytest.mark.parametrize("moment", ["measuring", "storing"])
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_nursery_that_dies_costs_at_most_one_attempt(fleet: Fleet, number: signal.Signals, moment: Moment) -> None:
     host = fleet.add()
-    with fleet.at(moment):
+    fleet.submit(1)  # it starts with its first job
+    fleet.settle()
+    with fleet.at(moment, first=1):
         processes.die(host.the("nursery"), number)
 
     jobs = closing.check(fleet)
 
     assert done(jobs)
-    assert [job.attempts for job in jobs] == [2 if moment == "measuring" else 1, 1], _attempts(fleet)
+    assert [job.attempts for job in jobs] == [1, 2 if moment == "measuring" else 1, 1], _attempts(fleet)
 
 
 @pytest.mark.slow
