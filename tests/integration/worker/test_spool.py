@@ -42,11 +42,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "spool"
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "PATIENCE_S", 3.0)
-
-
 def claimed(db: Database, kind: records.Kind = "latency") -> records.Claim:
     planned = builders.planned(builders.case(kind))
     text = lifecycle.StudyText(name=kind, text="…")
@@ -180,6 +175,7 @@ def test_an_outcome_stays_on_the_disk_when_the_database_stays_away(
     db: Database, config: settings.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as away:
+        away.setattr(delivery, "PATIENCE_S", 1.0)
         _away(away, config, errors.Unreachable("away"), times=1000)
         assert delivery.deliver(db, config, latency(claimed(db)), _no) == "spooled"
     assert spool.replay(db, spool.folder(config)) == 1
@@ -208,6 +204,7 @@ def test_the_last_error_is_told_when_there_is_neither_database_nor_disk(
 ) -> None:
     config.cache.mkdir()
     config.spool.touch()
+    monkeypatch.setattr(delivery, "PATIENCE_S", 1.0)
     _away(monkeypatch, config, errors.Unreachable("away"), times=1000)
     with pytest.raises(errors.Unreachable, match="away"):
         delivery.deliver(db, config, latency(claimed(db)), _no)
