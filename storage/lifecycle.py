@@ -117,14 +117,16 @@ def finish(db: Database, claim: records.Claim, measurement: rows.Measurement, le
 
 
 def fail(db: Database, claim: records.Claim, failure: records.Failure, *, final: bool = False) -> str:
-    """End an attempt that gave no measurement; the job's new state, or `superseded` when it was taken away."""
+    """End an attempt that gave no measurement; the job's new state, or `superseded` when it was taken away.
+
+    Told again (the answer to the first time was lost), it changes nothing, and the answer is the job's state now.
+    """
     held = sa.select(job).where(*_held(claim)).with_for_update()
     with db.transaction() as connection:
         row = connection.execute(held).one_or_none()
         if row is not None:
             return _settle(connection, row, failure, final=final)
-        _late(connection, claim, None, failure)
-    return "superseded"
+        return _told(connection, claim, failure.reason) or _superseded(connection, claim, failure)
 
 
 def release(db: Database, claim: records.Claim) -> str:
@@ -142,8 +144,7 @@ def decline(db: Database, claim: records.Claim, reason: str) -> str:
     with db.transaction() as connection:
         row = connection.execute(held).one_or_none()
         if row is None:
-            _late(connection, claim, None)
-            return "superseded"
+            return _told(connection, claim, "declined", "unsupported") or _superseded(connection, claim)
         no = declined(connection, [claim.job_id]).get(claim.job_id, set())
         anywhere = row.platform_key == records.ANY_PLATFORM and row.wanted_host is None
         known = set(connection.execute(sa.select(tables.host.c.platform_key)).scalars())
@@ -295,6 +296,18 @@ def _end_attempt(
     if document is not None:
         values["document"] = document
     connection.execute(sa.update(attempt).where(attempt.c.job_id == job_id, attempt.c.token == token).values(values))
+
+
+def _told(connection: sa.Connection, claim: records.Claim, *reasons: str) -> str | None:
+    """The job's state, when this attempt has ended for one of these reasons already; None otherwise."""
+    ended = (attempt.c.job_id == claim.job_id, attempt.c.token == claim.token, attempt.c.state.in_(reasons))
+    query = sa.select(job.c.state).join(attempt, attempt.c.job_id == job.c.id).where(*ended)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _superseded(connection: sa.Connection, claim: records.Claim, failure: records.Failure | None = None) -> str:
+    _late(connection, claim, None, failure)
+    return "superseded"
 
 
 def _late(

@@ -321,3 +321,14 @@ def test_jobs_are_due_until_published_and_again_when_nobody_came(db: Database) -
     assert due(db, older_than=60) == [job_ids[1]]
     lifecycle.release(db, claim(db, job_ids[0]))
     assert set(due(db, older_than=60)) == set(job_ids[:2])
+
+
+@pytest.mark.parametrize("reason", ["crash", "error", "released", "unsupported"])
+def test_a_failure_that_is_told_twice_counts_once(db: Database, reason: Any) -> None:
+    (job_id,) = submit(db)
+    mine, failure = claim(db, job_id), records.Failure(reason=reason, message="why")
+    state = lifecycle.fail(db, mine, failure)
+    before = (view(db, job_id), queries.attempts(db, job_id))
+    assert lifecycle.fail(db, mine, failure) == state  # the answer to the first time was lost
+    assert (view(db, job_id), queries.attempts(db, job_id)) == before
+    assert tries(db, job_id) == [reason]
