@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
 from worker.engine import timing
 
 
@@ -38,4 +36,4 @@ def test_warm_up_goes_on_until_times_stop_falling() -> None:
 
     assert falling.calls > 6 + 12
     assert result.calls == falling.calls
-    assert result.pass_ns == pytest.approx(5e6, rel=0.5)
+    assert 4.5e6 < result.pass_ns < 20e6  # of the settled calls, which a busy machine stretches, not of the first ones
