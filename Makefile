@@ -49,7 +49,7 @@ test-quick: $(READY)
 	@$(BIN)/python -m pytest -n 2 -m 'not slow and not faults'
 
 faults: $(READY)
-	@$(BIN)/python -m pytest -n 2 -m '' tests/faults tests/acceptance
+	@$(BIN)/python -m pytest -n 2 -m '' tests/faults tests/acceptance tests/integration/storage/test_lifecycle_machine.py
 
 check: $(READY)
 	@$(BIN)/ruff check .

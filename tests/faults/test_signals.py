@@ -126,7 +126,7 @@ def test_a_nursery_that_dies_costs_at_most_one_attempt(fleet: Fleet, number: sig
     assert [job.attempts for job in jobs] == [1, 2 if moment == "measuring" else 1, 1], _attempts(fleet)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_host_asked_to_stop_finishes_its_job_and_says_goodbye(fleet: Fleet) -> None:
     host = fleet.add(kept=False)
     with fleet.at("measuring"):
