@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema
 
 from storage import errors, records, strategies
+from storage.catalogue import registry
 
 THREAD_WORDS = ("physical", "logical", "all")
 """Thread counts that each machine resolves for itself."""
@@ -20,7 +21,7 @@ TARGET_WORDS = ("every-platform", "every-host", "any")
 LABEL = "label."
 """What comes before a label's name where hosts are selected by it."""
 
-SOFTWARE = ("python", "kernel", *strategies.PACKAGES)
+SOFTWARE = ("python", "kernel", *registry.PACKAGES)
 """What hosts can be selected by the version of."""
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -54,7 +55,7 @@ def _strategy(value: Any) -> str:
 
 
 def _options() -> set[str]:
-    return {option.name for description in strategies.catalogue().values() for option in description.options}
+    return {option.name for option in strategies.all_options()}
 
 
 def _threads(value: Any) -> int | str:

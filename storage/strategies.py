@@ -1,238 +1,188 @@
-"""What strategies exist, what each needs and means; strings parsed into one normal form.
+"""Strategies: strings parsed into one normal form, and what a platform can make of them.
 
-A strategy is `runtime/precision[:option=value,…]`. Descriptions are torch-free, so that the scheduler can
-plan and explain; the implementation is a dotted target that only `worker.engine` loads. Other packages add
-theirs through the entry point group `quantfleet.strategies`, each entry naming a `Description`.
+A strategy is `[transform[:option,…]+…]runtime/precision[:option=value,…]`. What its parts are is described by
+`storage.catalogue`, torch-free; implementations are dotted targets that only `worker.engine` loads.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
-import importlib.util
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from storage import errors, records
+from storage import errors, options, records
+from storage.catalogue import registry
+from storage.catalogue.descriptions import Description, Part, Transform
+from storage.options import Option
 
-ENTRY_POINTS = "quantfleet.strategies"
+EVALUATION = "evaluation"
+"""The value of an option `data` that stands for the rows that accuracy is taken on."""
 
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "datasets",
-    "numpy",
-    "onnxruntime",
-    "onnx",
-    "onnxscript",
-    "safetensors",
-    "openvino",
-    "nncf",
-    "torchao",
-)
-"""Distributions that strategies stand on: their versions belong to each result, and hosts can be selected by them."""
+MAX_STEPS = 8
+"""Most transforms in a row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Option:
-    """A setting of a strategy, written `name=value`; a flag may be written as its bare name."""
+class Chosen:
+    """The options of one part: those that differ from their defaults, sorted by name."""
 
     name: str
-    type: Literal["choice", "flag"]
-    default: str  # flags: "false"
-    choices: tuple[str, ...] = ()  # choice only
-    help: str
-    needs_isa: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # value → instruction sets, one suffices
-    needs_arch: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # value → architectures, one suffices
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Description:
-    """One registered pair of runtime and precision."""
-
-    runtime: str
-    precision: str
-    summary: str
-    implementation: str  # "module:Class" inside worker.engine, loaded late
-    packages: tuple[str, ...]  # distributions that it imports
-    extra: str  # quantfleet's extra that installs them
-    options: tuple[Option, ...] = ()
-    needs_isa: tuple[str, ...] = ()  # instruction sets, one suffices; empty: none needed
-    slow_without: tuple[str, ...] = ()  # runs without, but emulated: instruction sets, one suffices
+    options: tuple[tuple[str, str], ...] = ()
 
     @property
-    def name(self) -> str:
-        """`runtime/precision`."""
-        return f"{self.runtime}/{self.precision}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Strategy:
-    """A parsed strategy; `str()` is its normal form: options sorted, defaults left out."""
-
-    runtime: str
-    precision: str
-    options: tuple[tuple[str, str], ...] = ()  # only those that differ from the default, sorted by name
-
-    @property
-    def name(self) -> str:
-        """`runtime/precision`, without options."""
-        return f"{self.runtime}/{self.precision}"
+    def part(self) -> Part:
+        """What describes it."""
+        raise NotImplementedError
 
     def option(self, name: str) -> str:
         """The value in force: the one given, or the default."""
         given = dict(self.options)
-        return given[name] if name in given else _option(describe(self.name), name).default
+        return given[name] if name in given else options.find(self.name, self.part.options, name).default
 
     def flag(self, name: str) -> bool:
-        """A flag option's value."""
+        """A flag's value."""
         return self.option(name) == "true"
+
+    def whole(self, name: str) -> int:
+        """A whole number's value; ValueError where a word stands for it."""
+        return int(self.option(name))
+
+    def number(self, name: str) -> float:
+        """A number's value."""
+        return float(self.option(name))
+
+    @property
+    def data(self) -> str | None:
+        """The name of the dataset that this part reads; None when it reads none."""
+        unless = self.part.data_unless
+        if unless is None or all(self.option(name) == value for name, value in unless.items()):
+            return None
+        return self.option("data")
+
+    def __str__(self) -> str:
+        """The one spelling."""
+        text = options.written(self.part.options, self.options)
+        return f"{self.name}:{text}" if text else self.name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step(Chosen):
+    """One transform, with its options."""
+
+    @property
+    def part(self) -> Transform:
+        """What describes it."""
+        return registry.transform(self.name)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains: minutes to hours, and other weights each time and place."""
+        return self.option(self.part.training) != "0"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Strategy(Chosen):
+    """A parsed strategy; `name` is its `runtime/precision`, `str()` the normal form of all of it."""
+
+    steps: tuple[Step, ...] = ()  # transforms, in the order in which they are applied
+
+    @property
+    def part(self) -> Description:
+        """What describes its runtime and precision."""
+        return registry.describe(self.name)
+
+    @property
+    def runtime(self) -> str:
+        """What executes it."""
+        return self.name.partition("/")[0]
+
+    @property
+    def precision(self) -> str:
+        """What it computes in."""
+        return self.name.partition("/")[2]
+
+    @property
+    def parts(self) -> tuple[Chosen, ...]:
+        """Transforms, then runtime and precision."""
+        return (*self.steps, self)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the datasets that preparing it reads, without repeats."""
+        return tuple(dict.fromkeys(part.data for part in self.parts if part.data is not None))
+
+    @property
+    def trained(self) -> tuple[Strategy, ...]:
+        """Its beginnings that end in a training step, shortest first, each to be prepared before it."""
+        return tuple(
+            Strategy(name=PLAIN, steps=self.steps[: at + 1]) for at, step in enumerate(self.steps) if step.trains
+        )
+
+    @property
+    def untransformed(self) -> Strategy:
+        """The same runtime, precision and options, on whatever model."""
+        return Strategy(name=self.name, options=self.options)
 
     def __str__(self) -> str:
         """The one spelling of this strategy."""
-        if not self.options:
-            return self.name
-        return f"{self.name}:{','.join(f'{k}={v}' for k, v in self.options)}"
+        return "+".join([*map(str, self.steps), Chosen.__str__(self)])
 
 
-_PER_CHANNEL = Option(
-    name="per_channel",
-    type="flag",
-    default="false",
-    help="one scale for each output row of a weight instead of one for the whole weight",
-)
-
-BUILT_IN: tuple[Description, ...] = (
-    Description(
-        runtime="torch",
-        precision="fp32",
-        summary="PyTorch eager in float32, whatever dtype the checkpoint is stored in; the usual baseline",
-        implementation="worker.engine.strategies.torch_float:Float32",
-        packages=("torch", "transformers"),
-        extra="worker",
-    ),
-    Description(
-        runtime="torch",
-        precision="bf16",
-        summary="PyTorch eager with weights and activations in bfloat16; half the size",
-        implementation="worker.engine.strategies.torch_float:BFloat16",
-        packages=("torch", "transformers"),
-        extra="worker",
-        slow_without=("avx512_bf16", "amx_bf16", "bf16"),
-    ),
-    Description(
-        runtime="torch",
-        precision="int8-dynamic",
-        summary="PyTorch eager, linear layers with int8 weights, activations quantized call by call",
-        implementation="worker.engine.strategies.torch_dynamic:Int8Dynamic",
-        packages=("torch", "transformers"),
-        extra="worker",
-        options=(
-            Option(
-                name="engine",
-                type="choice",
-                default="auto",
-                choices=("auto", "x86", "fbgemm", "onednn", "qnnpack"),
-                help="library of int8 kernels; auto takes x86 on Intel and AMD, qnnpack on Arm",
-                needs_isa={"x86": ("avx2",), "fbgemm": ("avx2",)},
-                needs_arch={
-                    "x86": ("x86_64",),
-                    "fbgemm": ("x86_64",),
-                    "onednn": ("x86_64", "aarch64"),
-                    "qnnpack": ("x86_64", "aarch64"),
-                },
-            ),
-            _PER_CHANNEL,
-        ),
-    ),
-    Description(
-        runtime="onnxruntime",
-        precision="fp32",
-        summary="ONNX Runtime in float32 on the graph that PyTorch exports",
-        implementation="worker.engine.strategies.onnx:Float32",
-        packages=("onnxruntime", "onnx", "onnxscript", "torch", "transformers"),
-        extra="onnxruntime",
-    ),
-    Description(
-        runtime="onnxruntime",
-        precision="int8-dynamic",
-        summary="ONNX Runtime, int8 weights (embeddings too), activations quantized call by call",
-        implementation="worker.engine.strategies.onnx:Int8Dynamic",
-        packages=("onnxruntime", "onnx", "onnxscript", "torch", "transformers"),
-        extra="onnxruntime",
-        options=(_PER_CHANNEL,),
-    ),
-)
-
-
-@functools.cache
-def catalogue() -> Mapping[str, Description]:
-    """Every registered description by its name, in the order of registration."""
-    found = {description.name: description for description in BUILT_IN}
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        description = entry.load()
-        found.setdefault(description.name, description)
-    return found
-
-
-def describe(name: str) -> Description:
-    """The description of `runtime/precision`, by exact name; StrategyError with the nearest otherwise."""
-    known = catalogue()
-    if name in known:
-        return known[name]
-    raise errors.StrategyError(_unknown(name, known))
+PLAIN = "torch/fp32"
+"""What a transformed model is prepared for when only the transform matters."""
 
 
 def parse(text: str) -> Strategy:
     """A strategy string in its normal form; raises StrategyError, which names the nearest valid word."""
-    name, _, tail = text.strip().partition(":")
-    description = describe(name.strip())
-    given: dict[str, str] = {}
-    for part in filter(None, (piece.strip() for piece in tail.split(","))):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        option = _option(description, key)
-        if key in given:
-            raise errors.StrategyError(f"option {key!r} is given twice in {text!r}")
-        given[key] = _value(description, option, value if equals else None)
-    differing = {k: v for k, v in given.items() if v != _option(description, k).default}
-    return Strategy(
-        runtime=description.runtime,
-        precision=description.precision,
-        options=tuple(sorted(differing.items())),
-    )
+    *before, last = (piece.strip() for piece in text.split("+"))
+    if "/" not in last.partition(":")[0] and last.partition(":")[0] in registry.transforms_by_name():
+        raise errors.StrategyError(f"{text!r} ends in a transform; a runtime must follow, such as {text}+{PLAIN}")
+    if len(before) > MAX_STEPS:
+        raise errors.StrategyError(f"{text!r} has {len(before)} transforms, at most {MAX_STEPS} are allowed")
+    steps = tuple(_step(piece) for piece in before)
+    name, _, tail = last.partition(":")
+    description = registry.describe(name.strip())
+    chosen = options.read(description.name, description.options, tail)
+    return Strategy(name=description.name, options=chosen, steps=steps)
+
+
+def parse_step(text: str) -> Step:
+    """One transform with its options; StrategyError as `parse`."""
+    return _step(text.strip())
 
 
 def unsupported(strategy: Strategy, hardware: records.Hardware, environment: records.Environment) -> str | None:
     """Why a platform cannot run a strategy, with what would help; None where it can."""
-    description = describe(strategy.name)
-    missing = [package for package in description.packages if package not in environment.packages]
-    if missing:
-        return (
-            f"{strategy.name} needs {', '.join(missing)}, not installed here; "
-            f"pip install 'quantfleet[{description.extra}]'"
-        )
-    if description.needs_isa and not set(description.needs_isa) & set(hardware.isa):
-        return f"{strategy.name} needs {' or '.join(description.needs_isa)}, which this CPU lacks"
-    for name, value in strategy.options:
-        reason = _value_unsupported(_option(description, name), value, hardware)
-        if reason:
-            return f"{strategy}: {reason}"
+    for chosen in strategy.parts:
+        reason = _part_unsupported(chosen, hardware, environment)
+        if reason is not None:
+            return reason
     return None
 
 
 def caution(strategy: Strategy, hardware: records.Hardware) -> str | None:
     """What a person should know before running it there; None for nothing."""
-    wanted = describe(strategy.name).slow_without
+    wanted = strategy.part.slow_without
     if wanted and not set(wanted) & set(hardware.isa):
         return f"this CPU has none of {', '.join(wanted)}: {strategy.name} runs emulated, expect a loss"
     return None
 
 
-def installed(description: Description) -> list[str]:
-    """Packages of a description that this interpreter cannot import (nothing is imported)."""
-    return [package for package in description.packages if importlib.util.find_spec(package) is None]
+def meanings(strategy: Strategy) -> tuple[str, ...]:
+    """What a person should know of results of this strategy."""
+    return tuple(f"{chosen.name}: {chosen.part.means}" for chosen in strategy.parts if chosen.part.means)
+
+
+def _part_unsupported(chosen: Chosen, hardware: records.Hardware, environment: records.Environment) -> str | None:
+    part = chosen.part
+    missing = [package for package in part.packages if package not in environment.packages]
+    if missing:
+        return f"{chosen.name} needs {', '.join(missing)}, not installed here; pip install 'quantfleet[{part.extra}]'"
+    if part.needs_arch and hardware.architecture not in part.needs_arch:
+        return f"{chosen.name} exists on {', '.join(part.needs_arch)} only, this is {hardware.architecture}"
+    if part.needs_isa and not set(part.needs_isa) & set(hardware.isa):
+        return f"{chosen.name} needs {' or '.join(part.needs_isa)}, which this CPU lacks"
+    reasons = (_value_unsupported(option, chosen.option(option.name), hardware) for option in part.options)
+    return next((f"{chosen}: {reason}" for reason in reasons if reason), None)
 
 
 def _value_unsupported(option: Option, value: str, hardware: records.Hardware) -> str | None:
@@ -245,34 +195,13 @@ def _value_unsupported(option: Option, value: str, hardware: records.Hardware) -
     return None
 
 
-def _option(description: Description, name: str) -> Option:
-    for option in description.options:
-        if option.name == name:
-            return option
-    known = [option.name for option in description.options]
-    accepts = f"it accepts {', '.join(known)}" if known else "it accepts none"
-    raise errors.StrategyError(f"{description.name} has no option {name!r}{errors.nearest(name, known)} ({accepts})")
+def _step(text: str) -> Step:
+    name, _, tail = text.partition(":")
+    description = registry.transform(name.strip())
+    return Step(name=description.name, options=options.read(description.name, description.options, tail))
 
 
-def _value(description: Description, option: Option, value: str | None) -> str:
-    if option.type == "flag":
-        word = "true" if value is None else value.lower()
-        if word in ("true", "false"):
-            return word
-        raise errors.StrategyError(f"{description.name}: {option.name} is true or false, not {value!r}")
-    if value in option.choices:
-        return str(value)
-    near = errors.nearest(value or "", option.choices)
-    raise errors.StrategyError(
-        f"{description.name}: {option.name} is one of {', '.join(option.choices)}, not {value!r}{near}"
-    )
-
-
-def _unknown(name: str, known: Mapping[str, Description]) -> str:
-    runtime, slash, precision = name.partition("/")
-    precisions = [d.precision for d in known.values() if d.runtime == runtime]
-    if slash and precisions:
-        near = errors.nearest(precision, precisions)
-        return f"{runtime} has no precision {precision!r}{near} (it has {', '.join(precisions)})"
-    near = errors.nearest(name, known)
-    return f"there is no strategy {name!r}{near} (`quantfleet strategies` lists them)"
+def all_options() -> Iterator[Option]:
+    """The options of everything in the catalogue, repeats and all."""
+    for part in (*registry.transforms_by_name().values(), *registry.descriptions().values()):
+        yield from part.options

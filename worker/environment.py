@@ -8,10 +8,11 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
-from storage import records, strategies
+from storage import records
+from storage.catalogue import registry
 from worker import isa
 
-PACKAGES = strategies.PACKAGES
+PACKAGES = registry.PACKAGES
 """Distributions whose version belongs to a result."""
 
 SETTINGS = ("OMP_", "KMP_", "GOMP_", "MALLOC_", "MKL_", "ONEDNN_", "DNNL_")

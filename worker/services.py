@@ -11,14 +11,15 @@ from typing import Literal
 
 import psutil
 
-from storage import broker, database, errors, settings, strategies
+from storage import broker, database, errors, settings
+from storage.catalogue import registry
 from worker.finding import Finding
 
 
 def runtimes(versions: Mapping[str, str]) -> list[Finding]:
     """One finding for each extra of quantfleet: which of its packages are missing, with the pip line."""
     needed: dict[str, set[str]] = {}
-    for description in strategies.catalogue().values():
+    for description in (*registry.descriptions().values(), *registry.transforms_by_name().values()):
         needed.setdefault(description.extra, set()).update(description.packages)
     return [_runtime(extra, sorted(packages), versions) for extra, packages in needed.items()]
 

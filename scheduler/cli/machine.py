@@ -11,7 +11,10 @@ import typer
 from scheduler import worker_process
 from scheduler.cli.options import BrokerOption, DatabaseOption
 from storage import records
-from storage import strategies as registry
+from storage import strategies as known
+from storage.catalogue import registry
+from storage.catalogue.descriptions import Description
+from storage.options import Option
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -78,7 +81,7 @@ def strategies(as_json: AsJson = False) -> None:
     answer = worker_process.ask("probe", {})
     machine = records.from_document(records.Hardware, answer["hardware"])
     software = records.from_document(records.Environment, answer["environment"])
-    rows = [strategy_row(description, machine, software) for description in registry.catalogue().values()]
+    rows = [strategy_row(description, machine, software) for description in registry.descriptions().values()]
     if as_json:
         _print_json(rows)
     else:
@@ -117,13 +120,11 @@ def environment_rows(software: records.Environment) -> list[tuple[str, str]]:
     ]
 
 
-def strategy_row(
-    description: registry.Description, machine: records.Hardware, software: records.Environment
-) -> dict[str, Any]:
+def strategy_row(description: Description, machine: records.Hardware, software: records.Environment) -> dict[str, Any]:
     """A strategy as `--json` shows it: `here` is "yes", "slow" or "no", `why` the reason."""
-    plain = registry.parse(description.name)
-    reason = registry.unsupported(plain, machine, software)
-    warning = registry.caution(plain, machine)
+    plain = known.parse(description.name)
+    reason = known.unsupported(plain, machine, software)
+    warning = known.caution(plain, machine)
     return {
         "name": description.name,
         "summary": description.summary,
@@ -134,17 +135,17 @@ def strategy_row(
 
 
 def _option_row(
-    description: registry.Description,
-    option: registry.Option,
+    description: Description,
+    option: Option,
     machine: records.Hardware,
     software: records.Environment,
 ) -> dict[str, Any]:
-    values = option.choices if option.type == "choice" else ("true", "false")
-    chosen = {value: registry.parse(f"{description.name}:{option.name}={value}") for value in values}
-    refused = {value: registry.unsupported(strategy, machine, software) for value, strategy in chosen.items()}
+    values = option.choices if option.type == "choice" else ("true", "false") if option.type == "flag" else ()
+    chosen = {value: known.parse(f"{description.name}:{option.name}={value}") for value in values}
+    refused = {value: known.unsupported(strategy, machine, software) for value, strategy in chosen.items()}
     return {
         "name": option.name,
-        "values": list(values),
+        "values": list(values) or [option.accepts],
         "default": option.default,
         "help": option.help,
         "not_here": {value: reason for value, reason in refused.items() if reason},

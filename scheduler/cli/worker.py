@@ -11,7 +11,8 @@ import typer
 
 from scheduler import fleet, local
 from scheduler.cli.options import BrokerOption, DatabaseOption
-from storage import errors, settings, strategies
+from storage import errors, settings
+from storage.catalogue import registry
 
 
 def worker(
@@ -66,7 +67,7 @@ def check(config: settings.Settings) -> None:
             "a worker needs a broker to be woken by: set QUANTFLEET_BROKER=redis://HOST:6379/0 "
             "(`quantfleet run` measures on this machine without one)"
         )
-    missing = strategies.installed(strategies.describe("torch/fp32"))
+    missing = registry.absent(registry.describe("torch/fp32"))
     if missing:
         raise errors.UserError(
             f"a worker needs {' and '.join(missing)}, not installed here: pip install 'quantfleet[worker]' "

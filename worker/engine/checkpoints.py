@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage import errors
-from worker.engine import libraries
+from worker.engine import libraries, structure
 
 if TYPE_CHECKING:
     import torch
@@ -97,6 +97,6 @@ def empty_model(folder: Path) -> torch.nn.Module:
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     with no_init_weights():
-        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        model = structure.apply(AutoModelForSequenceClassification.from_config(config, dtype=torch.float32), config)
     module: torch.nn.Module = model.eval().requires_grad_(False)
     return module

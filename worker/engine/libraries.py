@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.metadata
+import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -42,6 +43,9 @@ def settle() -> None:
     # deprecations of library calls that we know of; a person cannot act on them, and stderr is evidence
     for module in ("torch", "transformers", "datasets", "onnxscript", "onnx", "copyreg"):
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
+    # torchao, which transformers imports where it is installed, tells of GPU libraries that it does not find
+    for logger in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="torch.quantize_per_tensor, torch.quantize_per_channel")
 
 
@@ -67,6 +71,13 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
+
+
+def isa() -> list[str]:
+    """The instruction sets that this host's libraries may use, sorted: for artifacts whose bytes depend on them."""
+    from worker import hardware
+
+    return sorted(hardware.probe(os.environ).isa)
 
 
 def _preload_torch() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage import digests, errors, keys, records
-from worker.engine import libraries
+from worker.engine import libraries, structure
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +22,10 @@ SHIFTED_POSITIONS = frozenset(
 )  # fmt: skip
 """Architectures that number positions from `pad_token_id + 1`, so that as many positions are lost."""
 
-HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt", "spm*",
-             "special_tokens_map.json", "added_tokens.json", "sentencepiece*")  # fmt: skip
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "spm*", "special_tokens_map.json", "added_tokens.json",
+                   "sentencepiece*")  # fmt: skip
+
+HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES)
 
 
 def identify(model: records.ModelRef) -> str:
@@ -73,9 +76,36 @@ def load(model: records.ModelRef) -> torch.nn.Module:
     classifier's own weights are not among them: a randomly initialized head is never measured.
     """
     settings = config(model)
-    built = _random_model(model, settings) if model.source == "random" else _load_weights(model, locate(model))
+    if model.source == "random":
+        built = _random_model(model, settings)
+    elif structure.is_cut(settings):
+        built = _load_cut(model, locate(model))
+    else:
+        built = _load_weights(model, locate(model))
     module: torch.nn.Module = built.eval().requires_grad_(False)
     return module
+
+
+def save(loaded: torch.nn.Module, like: records.ModelRef, folder: Path) -> None:
+    """Write a model that was made from `like` as a model folder: configuration, float32 safetensors, tokenizer.
+
+    Layers that were cut are described in the configuration (`structure`), so that `load` and every artifact made from
+    the folder know their shapes.
+    """
+    from transformers import AutoModelForSequenceClassification
+    from transformers.initialization import no_init_weights
+
+    saved: Any = loaded
+    with no_init_weights():
+        usual = AutoModelForSequenceClassification.from_config(saved.config)
+    shapes = structure.describe(loaded, usual)
+    if shapes:
+        setattr(saved.config, structure.FIELD, shapes)
+    saved.config.dtype = "float32"
+    saved.save_pretrained(folder)
+    if like.source != "random":
+        for path in sorted({path for pattern in TOKENIZER_FILES for path in locate(like).glob(pattern)}):
+            shutil.copy(path, folder / path.name)
 
 
 def input_names(config: Any) -> tuple[str, ...]:
@@ -209,6 +239,25 @@ def _load_weights(model: records.ModelRef, folder: Path) -> Any:
         )
     _require_complete(model, info)
     return loaded.float()
+
+
+def _load_cut(model: records.ModelRef, folder: Path) -> Any:
+    """A model whose layers were cut: built to its configuration's shapes, then filled, nothing left undefined."""
+    from safetensors.torch import load_file
+
+    from worker.engine import checkpoints
+
+    with _translated(model):
+        built = checkpoints.empty_model(folder)
+        tensors = load_file(folder / checkpoints.WEIGHTS)
+        missing, unexpected = built.load_state_dict(tensors, strict=False, assign=True)
+        tied = set(getattr(built, "all_tied_weights_keys", None) or ())
+    lacking = sorted(set(missing) - tied)
+    if lacking or unexpected:
+        raise errors.ModelError(
+            f"model {model.name!r} at {model.location} does not fit its config: {_some([*lacking, *unexpected])}"
+        )
+    return built.float()
 
 
 def _has_safe_weights(model: records.ModelRef, folder: Path) -> bool:

@@ -9,13 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from storage import keys, records, strategies
-from worker.artifacts import ArtifactStore
-from worker.engine import libraries, models, sessions
+from storage import records, strategies
+from worker.engine import libraries, preparation, sessions
 from worker.engine.strategies import base
-
-ARTIFACTS = "artifacts"
-"""Folder of prepared models inside the cache."""
 
 
 def preload(family: str) -> None:
@@ -23,13 +19,26 @@ def preload(family: str) -> None:
     libraries.preload(family)
 
 
-def prepare(model: records.ModelRef, strategy: strategies.Strategy, cache: Path) -> tuple[Path, records.Artifact]:
+def prepare(
+    model: records.ModelRef,
+    strategy: strategies.Strategy,
+    cache: Path,
+    *,
+    data: Mapping[str, records.DatasetRef] | None = None,
+    given: Mapping[str, str] | None = None,
+    tell: base.Tell = base.silent,
+) -> tuple[Path, records.Artifact]:
     """The folder and the record of a model's artifact for a strategy, made where it does not exist yet.
 
-    Raises ModelError, Unsupported, and SettingsError for a cache that cannot be written.
+    `data` holds the datasets that the strategy's options name, `given` the keys of models that transforms have made
+    elsewhere. Raises ModelError, DatasetError, StrategyError, Unsupported, and SettingsError for a cache that cannot
+    be written.
     """
     libraries.settle()
-    return _prepare(model, models.identify(model), strategy, ArtifactStore(cache / ARTIFACTS))
+    order = preparation.Order(
+        model=model, strategy=strategy, cache=cache, data=data or {}, given=given or {}, tell=tell
+    )
+    return preparation.prepare(order)
 
 
 def prepare_inputs(
@@ -81,23 +90,3 @@ def inspect(model: records.ModelRef) -> dict[str, Any]:
     from worker.engine import inspect as inspection
 
     return inspection.inspect(model)
-
-
-def _prepare(
-    model: records.ModelRef, digest: str, strategy: strategies.Strategy, store: ArtifactStore
-) -> tuple[Path, records.Artifact]:
-    implementation = base.load(strategy)
-    below = implementation.builds_on(strategy)
-    folder, inherited = None, 0.0
-    if below is not None:
-        folder, artifact = _prepare(model, digest, below, store)
-        inherited = artifact.prepare_s
-    source = base.Source(model=model, base=folder)
-    recipe = dict(implementation.recipe(strategy))
-    key = keys.artifact_key(digest, recipe, libraries.versions(strategies.describe(strategy.name).packages))
-
-    def build(target: Path) -> Mapping[str, Any]:
-        return implementation.prepare(source, strategy, target)
-
-    made = store.make(key, recipe, build, inherited_s=inherited)
-    return store.folder(key), made

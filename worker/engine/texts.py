@@ -67,6 +67,11 @@ def tokenize(model: records.ModelRef, texts: Sequence[str], most: int | None) ->
     )
 
 
+def ordinary_tokens(model: records.ModelRef, config: Any) -> inputs.Ids:
+    """The ids of a model's vocabulary that stand for text, not for padding, masks and the like."""
+    return np.setdiff1d(np.arange(config.vocab_size), _special_ids(model, config))
+
+
 def match_labels(
     model: records.ModelRef, dataset: records.DatasetRef, labels: Sequence[str] | Sequence[int]
 ) -> list[int]:
@@ -125,7 +130,7 @@ def _padded_length(spec: records.InputSpec) -> int | None:
 def _synthetic_call(model: records.ModelRef, spec: records.InputSpec) -> dict[str, inputs.Ids]:
     """Random ids of ordinary tokens, every row of the same length."""
     config = models.config(model)
-    allowed = np.setdiff1d(np.arange(config.vocab_size), _special_ids(model, config))
+    allowed = ordinary_tokens(model, config)
     ids = np.random.default_rng(_SEED).choice(allowed, size=(spec.batch, int(spec.length))).astype(np.int64)
     typed = "token_type_ids" in models.input_names(config)
     tokens = inputs.Tokenized(

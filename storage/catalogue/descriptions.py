@@ -1,0 +1,85 @@
+"""What describes a part of a strategy: torch-free, so that the scheduler can plan and explain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from storage.options import Option
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """What a pair of runtime and precision and a transform have in common."""
+
+    summary: str
+    implementation: str  # "module:Class", loaded late by worker.engine
+    packages: tuple[str, ...]  # distributions that it imports to prepare or to run
+    extra: str  # quantfleet's extra that installs them
+    options: tuple[Option, ...] = ()
+    needs_arch: tuple[str, ...] = ()  # architectures, one suffices; empty: any
+    needs_isa: tuple[str, ...] = ()  # instruction sets, one suffices; empty: none needed
+    slow_without: tuple[str, ...] = ()  # runs without, but emulated: instruction sets, one suffices
+    needs: str = ""  # what else it needs, for people
+    cost: str = "seconds"  # what preparing costs, for people
+    means: str = ""  # what a person should know of its results; stored with each of them
+    data_unless: Mapping[str, str] | None = None  # reads the dataset of its option `data`, unless its options are these
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description(Part):
+    """One registered pair of runtime and precision."""
+
+    runtime: str
+    precision: str
+
+    @property
+    def name(self) -> str:
+        """`runtime/precision`."""
+        return f"{self.runtime}/{self.precision}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transform(Part):
+    """Something that makes another model of a model before a runtime executes it."""
+
+    name: str
+    training: str  # the option that says how much is trained; "0": nothing
+
+
+DATA = Option(
+    name="data",
+    type="name",
+    default="train",
+    help="which of the study's `datasets` the sample is drawn from; evaluation: the rows that accuracy is taken on",
+)
+
+SEED = Option(name="seed", type="int", default="0", low=0, high=2**32 - 1, help="seed of whatever is drawn")
+
+SAMPLE = (
+    DATA,
+    Option(
+        name="draw",
+        type="choice",
+        default="representative",
+        choices=("representative", "one-class", "short", "random-tokens"),
+        help="how calibration rows are drawn: at random over all rows; rows of the most frequent class only; the "
+        "shortest rows only; made-up tokens, no rows at all. Another domain: name its dataset with data=",
+    ),
+    Option(name="rows", type="int", default="200", low=1, high=100_000, help="calibration rows"),
+    SEED,
+)
+"""Options of what is calibrated on a sample."""
+
+SAMPLED: Mapping[str, str] = {"draw": "random-tokens"}
+"""`Part.data_unless` of what is calibrated on a sample."""
+
+PER_CHANNEL = Option(
+    name="per_channel",
+    type="flag",
+    default="false",
+    help="one scale for each output row of a weight instead of one for the whole weight",
+)
+
+BF16 = ("avx512_bf16", "amx_bf16", "bf16", "svebf16")
+"""Instruction sets that multiply bfloat16."""
