@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scheduler.plan import IMPOSSIBLE, Entry
-from storage import records
+from storage import records, strategies
 
 CaseKey = tuple[str, str, str]
 """Kind, model and strategy: what a typical time is known for."""
@@ -17,6 +17,12 @@ Typical = Mapping[CaseKey, float]
 
 FIXED_S = 6.0
 """Seconds of a job beside its measuring, when nothing is known: processes, loading, a first export."""
+
+PREPARE_S = 20.0
+"""Seconds of preparing when nothing is known: an export, a calibration."""
+
+TRAINING_S = 600.0
+"""Seconds of a training when nothing is known."""
 
 ACCURACY_S = 30.0
 """Seconds of an accuracy job when nothing is known: 3,000 rows at 10 ms."""
@@ -68,4 +74,6 @@ def _typical(case: CaseKey, typical: Typical) -> float | None:
 
 
 def _guess(case: CaseKey, max_seconds: float) -> float:
+    if case[0] == "prepare":
+        return TRAINING_S if strategies.parse(case[2]).trained else PREPARE_S
     return ACCURACY_S if case[0] == "accuracy" else max_seconds + FIXED_S

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from scheduler import resolve, study_spec
+from scheduler import preparing, resolve, study_spec
 from scheduler import study as study_module
 from scheduler.resolve import Model, Resolved
 from scheduler.targets import Target
@@ -35,6 +35,7 @@ class Entry:
     state: str  # "planned", "impossible", or the job's state in the database
     reason: str | None = None  # why it is impossible
     caution: str | None = None  # what a person should know before it runs
+    after: tuple[str, ...] = ()  # keys of the preparations that it waits for
 
     @property
     def platform_key(self) -> str:
@@ -104,32 +105,36 @@ class Plan:
             replica=entry.replica,
             budget=self.budget,
             wanted_host=entry.wanted_host,
+            after=entry.after,
         )
 
 
 def plan(resolved: Resolved, targets: Sequence[Target], existing: Mapping[str, str] | None = None) -> Plan:
     """Every case on every target, each `replicas` times.
 
-    The order is the same each time: target, replica, model, then the latency cases by input and threads (so
-    that strategies that share a baseline run in a row), then the accuracy cases. Threads that merge on a
-    platform (`1` and `physical` on one core) make one case. `existing` holds job states by key.
+    The order is the same each time: what is prepared first, then target, replica, model, then the latency cases by
+    input and threads (so that strategies that share a baseline run in a row), then the accuracy cases. Threads that
+    merge on a platform (`1` and `physical` on one core) make one case. `existing` holds job states by key.
     """
-    entries = (
-        _entry(case, target, replica, resolved)
-        for target in {target.route: target for target in targets}.values()
+    places = list({target.route: target for target in targets}.values())
+    where = preparing.place(places)
+    entries = [
+        _entry(case, target, replica, resolved, preparing.awaited(case, where))
+        for target in places
         for replica in range(resolved.study.spec.replicas)
         for case in cases(resolved, _hardware(target))
-    )
-    return Plan(entries=tuple(entries), budget=budget(resolved)).against(existing or {})
+    ]
+    first = _preparations(entries, where, resolved)
+    return Plan(entries=(*first, *entries), budget=budget(resolved)).against(existing or {})
 
 
 def fresh(resolved: Resolved, targets: Sequence[Target], known: Known) -> Plan:
     """The same cases as replicas that do not exist yet: each has its own next number, whoever measured it before.
 
-    What cannot run is not asked for again.
+    What cannot run is not asked for again, and what is prepared stays as it is.
     """
     planned = plan(resolved, targets)
-    possible = (entry for entry in planned.entries if entry.state != IMPOSSIBLE)
+    possible = (entry for entry in planned.entries if entry.state != IMPOSSIBLE and entry.case.kind != "prepare")
     numbers = _free({_key(entry, 0): entry for entry in possible}, resolved.study.spec.replicas, known)
     entries = (_renumbered(entry, numbers.get(_key(entry, 0))) for entry in planned.entries)
     return dataclasses.replace(planned, entries=tuple(entries))
@@ -213,6 +218,8 @@ def _latency(resolved: Resolved, model: Model, hardware: records.Hardware | None
                     threads=threads,
                     input=asked,
                     dataset=model.dataset if asked.length == records.DATASET_LENGTH else None,
+                    data=_data(resolved, model, strategy, spec.baseline),
+                    prepare=spec.prepare,
                 )
 
 
@@ -222,8 +229,33 @@ def _accuracy(resolved: Resolved, model: Model) -> Iterator[records.Case]:
         return
     for strategy in dict.fromkeys((spec.baseline, *spec.strategies)):
         yield records.Case(
-            kind="accuracy", model=model.ref, strategy=strategy, baseline=spec.baseline, dataset=model.dataset
+            kind="accuracy",
+            model=model.ref,
+            strategy=strategy,
+            baseline=spec.baseline,
+            dataset=model.dataset,
+            data=_data(resolved, model, strategy),
+            prepare=spec.prepare,
         )
+
+
+def _data(resolved: Resolved, model: Model, *texts: str) -> dict[str, records.DatasetRef]:
+    """The datasets that strategies read, by the names that they use."""
+    known: dict[str, records.DatasetRef | None] = {**resolved.datasets, strategies.EVALUATION: model.dataset}
+    names = dict.fromkeys(name for text in texts for name in strategies.parse(text).datasets)
+    return {name: dataset for name in names if (dataset := known.get(name)) is not None}
+
+
+def _preparations(entries: Sequence[Entry], where: Target, resolved: Resolved) -> list[Entry]:
+    """The `prepare` jobs of everything that can run, each once, in the order in which they must run."""
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.state == IMPOSSIBLE:
+            continue
+        for one in preparing.before(entry.case, where):
+            if one.key not in found:
+                found[one.key] = _entry(one.case, where, 0, resolved, one.after)
+    return list(found.values())
 
 
 def _excluded(entry: study_spec.Exclude, case: records.Case, hardware: records.Hardware | None) -> bool:
@@ -243,7 +275,7 @@ def _excluded(entry: study_spec.Exclude, case: records.Case, hardware: records.H
     )
 
 
-def _entry(case: records.Case, target: Target, replica: int, resolved: Resolved) -> Entry:
+def _entry(case: records.Case, target: Target, replica: int, resolved: Resolved, after: tuple[str, ...] = ()) -> Entry:
     reason = _everywhere(target, lambda platform: _impossible(case, platform, resolved))
     caution = None if reason else _everywhere(target, lambda platform: _caution(case, platform.hardware))
     return Entry(
@@ -254,6 +286,7 @@ def _entry(case: records.Case, target: Target, replica: int, resolved: Resolved)
         state=IMPOSSIBLE if reason else PLANNED,
         reason=reason,
         caution=caution,
+        after=after,
     )
 
 
@@ -272,11 +305,21 @@ def _impossible(case: records.Case, platform: records.Platform, resolved: Resolv
         reason = resolve.impossible_input(model, case.input)
         if reason:
             return reason
-    reason = strategies.unsupported(strategies.parse(case.strategy), platform.hardware, platform.environment)
-    if reason or case.kind == "accuracy":
+    reason = _strategy_impossible(case, case.strategy, platform)
+    if reason or case.kind != "latency":
         return reason
-    reason = strategies.unsupported(strategies.parse(case.baseline), platform.hardware, platform.environment)
+    reason = _strategy_impossible(case, case.baseline, platform)
     return f"its baseline cannot run: {reason}" if reason else None
+
+
+def _strategy_impossible(case: records.Case, text: str, platform: records.Platform) -> str | None:
+    strategy = strategies.parse(text)
+    for name in strategy.datasets:
+        if case.model.source == "random":
+            return f"{text} reads data={name}, and random weights have no tokenizer to read texts with"
+        if name not in case.data:
+            return f"{text} reads data={name}, and there is no dataset for this model"
+    return strategies.unsupported(strategy, platform.hardware, platform.environment)
 
 
 def _caution(case: records.Case, hardware: records.Hardware) -> str | None:

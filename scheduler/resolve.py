@@ -6,8 +6,9 @@ model of another kind, a length that no position of the model holds. The worker 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +35,7 @@ class Resolved:
 
     study: Study
     models: tuple[Model, ...]  # in the file's order
+    datasets: Mapping[str, records.DatasetRef] = field(default_factory=dict)  # the study's `datasets`
     notices: tuple[str, ...] = ()  # sentences about what could not be looked at here
 
 
@@ -47,9 +49,10 @@ def resolve(study: Study, *, folders: Sequence[Path] = (), elsewhere: bool = Fal
     """
     finder = _Finder(study, tuple(folder.resolve() for folder in folders), elsewhere)
     models = tuple(model for name in study.spec.models if (model := finder.model(name)) is not None)
+    datasets = finder.named()
     if finder.errors:
         raise type(finder.errors[0])("\n".join(dict.fromkeys(str(error) for error in finder.errors)))
-    resolved = Resolved(study=study, models=models, notices=tuple(dict.fromkeys(finder.notices)))
+    resolved = Resolved(study=study, models=models, datasets=datasets, notices=tuple(dict.fromkeys(finder.notices)))
     problems = list(_too_long(resolved))
     if problems:
         raise errors.StudyError("\n".join(study.message(place, text) for place, text in problems))
@@ -112,6 +115,15 @@ class _Finder:
             return None
         ref, positions = found
         return Model(ref=ref, dataset=dataset, positions=positions)
+
+    def named(self) -> dict[str, records.DatasetRef]:
+        found: dict[str, records.DatasetRef] = {}
+        for name, spec in self.study.spec.datasets.items():
+            place: Place = ("datasets", name, "hub" if spec.hub else "path")
+            dataset = self._guarded(place, functools.partial(self._dataset, spec))
+            if dataset is not None:
+                found[name] = dataset
+        return found
 
     def dataset_of(self, name: str) -> records.DatasetRef | None:
         spec = self.study.dataset_of(name)

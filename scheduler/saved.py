@@ -21,7 +21,7 @@ from scheduler.study_spec import Selector, StudyFile
 from scheduler.targets import Each, Wanted
 from storage import errors, lifecycle, records
 
-VERSION = 1
+VERSION = 2
 """Version of the document."""
 
 
@@ -39,6 +39,7 @@ def document(resolved: Resolved, wanted: Wanted) -> dict[str, Any]:
         "file": str(study.path),
         "spec": _spec(study.spec),
         "models": [_model(model) for model in resolved.models],
+        "datasets": {name: records.to_document(dataset) for name, dataset in resolved.datasets.items()},
         "targets": {
             "each": wanted.each,
             "selector": None if wanted.selector is None else wanted.selector.model_dump(exclude_unset=True),
@@ -90,7 +91,12 @@ def _restored(name: str, text: str, stored: Mapping[str, Any]) -> tuple[Resolved
         selector=None if chosen is None else Selector.model_validate_json(json.dumps(chosen)),
         study=study if asked["by"] == "study" else None,
     )
-    return Resolved(study=study, models=tuple(_model_of(model) for model in stored["models"])), wanted
+    datasets = {
+        name: records.from_document(records.DatasetRef, found) for name, found in stored.get("datasets", {}).items()
+    }
+    return Resolved(
+        study=study, models=tuple(_model_of(model) for model in stored["models"]), datasets=datasets
+    ), wanted
 
 
 def _written(name: str, text: str) -> study_lines.Document:

@@ -6,6 +6,7 @@ study file is read here; models and datasets are looked at by `scheduler.resolve
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 import os
@@ -69,14 +70,21 @@ class Study:
         return self.document.message(place, text)
 
 
-def load(path: Path | str, *, models: Mapping[str, str] | None = None, dataset: str | None = None) -> Study:
+def load(
+    path: Path | str,
+    *,
+    models: Mapping[str, str] | None = None,
+    dataset: str | None = None,
+    datasets: Mapping[str, str] | None = None,
+) -> Study:
     """The study in a file; StudyError with all its problems.
 
-    `models` (name → folder) and `dataset` (file) replace what the file says about where they are, and start
-    at the working folder; everything else about them stays as written.
+    `models` (name → folder), `dataset` (file) and `datasets` (name → file) replace what the file says about where they
+    are, and start at the working folder; everything else about them stays as written.
     """
     document = study_lines.read(Path(path))
     data, problems = _replaced(document, models or {}, dataset)
+    problems += list(_replaced_datasets(data, datasets or {}))
     problems += list(_expand(data))
     spec = _validated(data, problems)
     if spec is not None and not problems:
@@ -110,15 +118,15 @@ class _Schema(pydantic.json_schema.GenerateJsonSchema):
         return {k: v for k, v in found.items() if k != "default" or v is not None}
 
 
-def overrides(pairs: Sequence[str]) -> dict[str, str]:
+def overrides(pairs: Sequence[str], option: str = "--model", example: str = "minilm=./models/minilm") -> dict[str, str]:
     """`NAME=PATH` options as a mapping; StudyError for one without a `=` or given twice."""
     found: dict[str, str] = {}
     for pair in pairs:
         name, equals, path = pair.partition("=")
         if not (name and equals and path):
-            raise errors.StudyError(f"--model {pair}: expected NAME=PATH, such as minilm=./models/minilm")
+            raise errors.StudyError(f"{option} {pair}: expected NAME=PATH, such as {example}")
         if name in found:
-            raise errors.StudyError(f"--model {name} is given twice")
+            raise errors.StudyError(f"{option} {name} is given twice")
         found[name] = path
     return found
 
@@ -145,11 +153,44 @@ def _replaced(
         kept = {k: v for k, v in written[name].items() if k in ("allow_pickle", "dataset")}
         written[name] = {"path": str(Path(path).expanduser().absolute()), **kept}
     if dataset is not None:
-        asked = data.get("dataset")
-        kept = asked if isinstance(asked, dict) else {}
-        kept = {k: v for k, v in kept.items() if k not in ("path", "hub", "config", "split", "revision")}
-        data["dataset"] = {"path": str(Path(dataset).expanduser().absolute()), **kept}
+        data["dataset"] = _moved(data.get("dataset"), dataset) | _rows(data.get("dataset"))
     return data, problems
+
+
+def _replaced_datasets(data: dict[str, Any], files: Mapping[str, str]) -> Iterator[Problem]:
+    """Replaces where named datasets are, in place; a name that the study lacks is added when its strategies use it."""
+    if not files:
+        return
+    written = data.get("datasets")
+    data["datasets"] = written = dict(written) if isinstance(written, dict) else {}
+    used = _used_names(data)
+    for name, path in files.items():
+        if name not in written and name not in used:
+            near = errors.nearest(name, [*written, *used])
+            yield ("datasets",), f"--data {name}: no strategy reads data={name}{near} (they read {listed(used)})"
+        else:
+            written[name] = _moved(written.get(name) or data.get("dataset"), path) | _rows(written.get(name))
+
+
+def _used_names(data: Mapping[str, Any]) -> list[str]:
+    """Names of the datasets that the strategies read, as far as they can be parsed."""
+    asked = data.get("strategies")
+    found: list[str] = []
+    for text in [*(asked if isinstance(asked, list) else ()), data.get("baseline")]:
+        with contextlib.suppress(errors.StrategyError):
+            found += strategies.parse(text).datasets if isinstance(text, str) else ()
+    return list(dict.fromkeys(found))
+
+
+def _rows(asked: Any) -> dict[str, Any]:
+    return {"rows": asked["rows"]} if isinstance(asked, dict) and "rows" in asked else {}
+
+
+def _moved(asked: Any, path: str) -> dict[str, Any]:
+    """A dataset's fields with another place: a file, looked for from the working folder."""
+    kept = asked if isinstance(asked, dict) else {}
+    kept = {k: v for k, v in kept.items() if k not in ("path", "hub", "config", "split", "revision", "rows")}
+    return {"path": str(Path(path).expanduser().absolute()), **kept}
 
 
 def _expand(data: dict[str, Any]) -> Iterator[Problem]:
@@ -158,6 +199,9 @@ def _expand(data: dict[str, Any]) -> Iterator[Problem]:
     named = models.items() if isinstance(models, dict) else ()
     places: list[tuple[Place, Any, str]] = [((), data, "--dataset PATH")]
     places += [(("models", name), model, f"--model {name}=PATH") for name, model in named]
+    more = data.get("datasets")
+    named = more.items() if isinstance(more, dict) else ()
+    places += [(("datasets", name), dataset, f"--data {name}=PATH") for name, dataset in named]
     for place, holder, option in places:
         if not isinstance(holder, dict):
             continue
@@ -203,7 +247,13 @@ def _validated(data: dict[str, Any], found: list[Problem]) -> StudyFile | None:
 
 def _across(spec: StudyFile) -> list[Problem]:
     """What is wrong between fields that are right by themselves."""
-    whole = [*_dataset_problems(spec), *_random_problems(spec), *_exclude_problems(spec), *_size_problems(spec)]
+    whole = [
+        *_data_problems(spec),
+        *_dataset_problems(spec),
+        *_random_problems(spec),
+        *_exclude_problems(spec),
+        *_size_problems(spec),
+    ]
     return [*whole, *(any_problems(spec) if spec.targets == "any" else ())]
 
 
@@ -219,6 +269,26 @@ def any_problems(spec: StudyFile) -> Iterator[Problem]:
     for index, entry in enumerate(spec.exclude):
         if isinstance(entry.threads, str) and entry.threads != "all":
             yield ("exclude", index, "threads"), f"{entry.threads} {why}; expected a number with targets: any"
+
+
+def _data_problems(spec: StudyFile) -> Iterator[Problem]:
+    """Strategies that read datasets which the study does not name."""
+    if strategies.EVALUATION in spec.datasets:
+        yield ("datasets", strategies.EVALUATION), "means the rows that accuracy is taken on; choose another name"
+    own = spec.dataset is not None or any(model.dataset is not None for model in spec.models.values())
+    known = [*spec.datasets, *([strategies.EVALUATION] if own else [])]
+    texts = [(("strategies", index), text) for index, text in enumerate(spec.strategies)]
+    for place, text in [*texts, (("baseline",), spec.baseline)]:
+        for name in strategies.parse(text).datasets:
+            if name not in known:
+                yield place, _no_dataset(text, name, known)
+
+
+def _no_dataset(text: str, name: str, known: Sequence[str]) -> str:
+    return (
+        f"{text} reads data={name}, and the study has no such dataset{errors.nearest(name, known)}; add "
+        f"datasets: {{{name}: {{path: …, text: …, label: …}}}}, or choose another with data= (there is {listed(known)})"
+    )
 
 
 def _dataset_problems(spec: StudyFile) -> Iterator[Problem]:

@@ -38,6 +38,7 @@ _SENTENCES = {
 _EXAMPLES = {
     "models": "minilm: {path: ./models/minilm}",
     "dataset": "{path: ./rows.parquet, text: text, label: intent}",
+    "datasets": "train: {path: ./train.parquet, text: text, label: intent}",
     "inputs": "{batch: 1, length: 16}",
     "exclude": "{model: minilm, threads: 2}",
     "config": "{num_labels: 20}",

@@ -39,6 +39,9 @@ ARCHITECTURES = (
 )  # fmt: skip
 """Encoders (transformers' model types) that classify text from token ids alone."""
 
+Measured = Literal["latency", "accuracy"]
+"""Kinds of jobs that a study asks for; preparations follow from its strategies."""
+
 MAX_REPLICAS = 1000
 """Most replicas of a case."""
 
@@ -162,7 +165,7 @@ class Input(Section):
 class Exclude(Section):
     """Cases to leave out: those that match every field named here. Texts may be globs, such as onnxruntime/*."""
 
-    kind: records.Kind | None = Field(None, description="latency or accuracy.")
+    kind: Measured | None = Field(None, description="latency or accuracy.")
     model: str | None = Field(None, min_length=1, description="Name of a model of this study, or a glob.")
     strategy: str | None = Field(None, min_length=1, description="A strategy, or a glob over normal forms.")
     threads: Threads | None = Field(None, description="A thread count: number, physical or logical.")
@@ -270,6 +273,16 @@ class StudyFile(Section):
         description="What one call gets; one row of 128 tokens by default.",
     )
     dataset: Dataset | None = Field(None, description="Labelled texts for accuracy and for inputs of length: dataset.")
+    datasets: dict[Name, Dataset] = Field(
+        default_factory=dict,
+        description="More datasets, each under a name that strategies use: what data=train calibrates or trains on. "
+        "evaluation stands for the rows that accuracy is taken on, and is no name here.",
+    )
+    prepare: records.Prepare = Field(
+        "host",
+        description="host: each host prepares its own artifacts; once: one host does, and the same bytes run "
+        "everywhere, through the store that QUANTFLEET_STORE names.",
+    )
     baseline: StrategyText = Field("torch/fp32", description="The strategy that gains are taken against.")
     precision: Precision = Field(
         0.03, description="Wanted half width of a gain's 95 % interval, e.g. 3% or 0.03; more than 0, at most 50%."
@@ -277,7 +290,7 @@ class StudyFile(Section):
     max_seconds: float = Field(
         60.0, gt=0, le=86400, description="Longest measuring time of one latency job in seconds, preparation apart."
     )
-    kinds: Annotated[tuple[records.Kind, ...], Field(max_length=10)] = Field(
+    kinds: Annotated[tuple[Measured, ...], Field(max_length=10)] = Field(
         ("latency", "accuracy"),
         min_length=1,
         description="What to measure; accuracy only of models with a dataset, never of random weights.",
@@ -303,6 +316,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "models": Model,
     "inputs": Input,
     "dataset": Dataset,
+    "datasets": Dataset,
     "exclude": Exclude,
     "targets": Selector,
 }

@@ -73,6 +73,7 @@ def job_key(case: records.Case, platform_key: str, replica: int, wanted_host: st
     return digest(
         {
             **where,
+            **_preparation(case),
             "kind": case.kind,
             "model": model_identity(case.model),
             "strategy": case.strategy,
@@ -85,6 +86,20 @@ def job_key(case: records.Case, platform_key: str, replica: int, wanted_host: st
             "replica": replica,
         }
     )
+
+
+def prepared_key(model: records.ModelRef, strategy: str, data: Mapping[str, records.DatasetRef]) -> str:
+    """What is prepared, whoever does it: a model, a strategy in normal form, and the datasets that it reads."""
+    read = {name: dataset_identity(dataset) for name, dataset in data.items()}
+    return digest({"model": model_identity(model), "strategy": strategy, "data": read})
+
+
+def _preparation(case: records.Case) -> dict[str, Any]:
+    """What of a case's preparation makes it another job; nothing where strategies read no data, as ever."""
+    found: dict[str, Any] = {"prepare": case.prepare} if case.prepare != "host" else {}
+    if case.data:
+        found["data"] = {name: dataset_identity(dataset) for name, dataset in case.data.items()}
+    return found
 
 
 def artifact_key(model_digest: str, recipe: Mapping[str, Any], versions: Mapping[str, str]) -> str:

@@ -47,9 +47,10 @@ class Outcome:
 
 def claim(db: Database, job_id: str, *, host: str, platform_key: str, lease: float) -> records.Claim | None:
     """The right to work on a job for `lease` seconds, or None: taken, finished, cancelled, too early, meant for
-    another platform or host, declined by this platform before, or unknown. At most one of any number of callers
-    gets it. A running job whose lease ran out is taken over, but not soon after a time without a reconciler."""
-    free = sa.and_(job.c.state == "queued", job.c.not_before_at <= tables.now(), ~job.c.cancelling)
+    another platform or host, declined by this platform before, waiting for another job, or unknown. At most one of
+    any number of callers gets it. A running job whose lease ran out is taken over, but not soon after a time without a
+    reconciler."""
+    free = sa.and_(job.c.state == "queued", job.c.not_before_at <= tables.now(), ~job.c.cancelling, unblocked())
     take = (
         sa.update(job)
         .where(job.c.id == job_id, free, *_meant_for(host, platform_key))
@@ -223,6 +224,14 @@ def outcome(failure: records.Failure, *, crashes: int, errors: int, cancelling: 
         state = "cancelled"
     wait = BACKOFF_S[errors - 1] if state == "queued" and failure.reason == "error" else 0.0
     return Outcome(state=state, crashes=crashes, errors=errors, wait_s=wait)
+
+
+def unblocked() -> sa.ColumnElement[bool]:
+    """Whether every job that a job waits for has come to its end, however that was."""
+    first, link = tables.job.alias("first"), tables.job_after
+    open_states = first.c.state.in_(["queued", "running"])
+    waits = sa.select(link.c.job_id).join(first, first.c.id == link.c.after_id).where(open_states)
+    return ~sa.exists(waits.where(link.c.job_id == job.c.id))
 
 
 def _held(claim: records.Claim) -> tuple[sa.ColumnElement[bool], ...]:

@@ -115,7 +115,7 @@ def silent(db: Database, route: Route, older_than: float, *, limit: int = BATCH)
 
 
 def _ready() -> tuple[sa.ColumnElement[bool], ...]:
-    return job.c.state == "queued", job.c.not_before_at <= tables.now()
+    return job.c.state == "queued", job.c.not_before_at <= tables.now(), lifecycle.unblocked()
 
 
 def _unanswered(older_than: float) -> sa.ColumnElement[bool]:

@@ -6,6 +6,7 @@ every document carries `SCHEMA_VERSION`, so that an older worker can tell that i
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import types
 import typing
@@ -19,7 +20,8 @@ SCHEMA_VERSION = 1
 PROTOCOL_VERSION = 1
 """Version of the way of measuring; part of the job key: numbers taken otherwise are other numbers."""
 
-Kind = Literal["latency", "accuracy"]
+Kind = Literal["latency", "accuracy", "prepare"]
+Prepare = Literal["host", "once"]
 Source = Literal["hub", "local", "random"]
 Side = Literal["baseline", "strategy"]
 JobState = Literal["queued", "running", "done", "unsupported", "failed", "dead", "cancelled"]
@@ -100,6 +102,8 @@ class Case:
     threads: int | None = None  # latency: intra-op threads; accuracy: None
     input: InputSpec | None = None  # latency only
     dataset: DatasetRef | None = None  # accuracy, and latency on real lengths
+    data: Mapping[str, DatasetRef] = field(default_factory=dict)  # what options `data` of its strategies name
+    prepare: Prepare = "host"  # "once": by one host, and the same bytes run everywhere
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,7 +217,7 @@ class SideFacts:
     threads_set: int  # the runtime's own setting
     threads_observed: int  # threads that really burnt CPU, median over the legs
     percentiles: tuple[Percentile, ...]
-    throughput_per_s: float  # rows per second of one caller: batch ÷ mean latency
+    throughput_per_s: float | None  # rows per second of one caller: batch ÷ mean latency; None: nothing was called
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -253,6 +257,17 @@ class AccuracyMeasurement:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareMeasurement:
+    """The result of a `prepare` job: the artifact, made and opened once."""
+
+    strategy: SideFacts  # its artifact's facts tell how each transform's training went
+    prepared_s: float  # wall time of this job's preparing; little where the artifact was found ready
+    overhead: Mapping[str, float]
+    flags: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
     """Why an attempt gave no measurement."""
 
@@ -273,6 +288,7 @@ class PlannedJob:
     replica: int
     budget: Budget
     wanted_host: str | None = None  # the one host that it is for; None: any of its platform
+    after: tuple[str, ...] = ()  # keys of the jobs that must come to an end before it may run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -327,6 +343,8 @@ def _build(hint: Any, value: Any) -> Any:
         return _build(choices[0], value) if choices else value
     if origin is tuple:
         return tuple(_build(typing.get_args(hint)[0], item) for item in value)
+    if origin is collections.abc.Mapping and dataclasses.is_dataclass(typing.get_args(hint)[1]):
+        return {name: _build(typing.get_args(hint)[1], item) for name, item in value.items()}
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)
         known = {f.name for f in dataclasses.fields(hint)}

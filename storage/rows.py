@@ -7,7 +7,7 @@ from typing import Any
 
 from storage import keys, plain, records, tables
 
-Measurement = records.LatencyMeasurement | records.AccuracyMeasurement
+Measurement = records.LatencyMeasurement | records.AccuracyMeasurement | records.PrepareMeasurement
 Row = dict[str, Any]
 
 _VERSIONS = ("torch", "transformers", "onnxruntime")
@@ -145,6 +145,8 @@ def unique_jobs(jobs: Iterable[records.PlannedJob]) -> list[records.PlannedJob]:
 def _numbers(measurement: Measurement) -> Row:
     if isinstance(measurement, records.LatencyMeasurement):
         return _latency(measurement)
+    if isinstance(measurement, records.PrepareMeasurement):
+        return {"measured_s": measurement.prepared_s}
     return _accuracy(measurement)
 
 

@@ -44,6 +44,7 @@ def submit(db: Database, *, study: StudyText, jobs: Sequence[records.PlannedJob]
         new = _insert_jobs(connection, planned)
         if len(new) < len(planned):
             _take_budgets(connection, planned)
+        _order(connection, planned)
         _link(connection, study_id, [each.key for each in planned])
     return Submitted(study_id=study_id, new=tuple(new), existing=len(planned) - len(new))
 
@@ -72,6 +73,18 @@ def _insert_jobs(connection: sa.Connection, planned: Sequence[records.PlannedJob
     for chunk in statements.chunks(found):
         new.update(connection.execute(insert.returning(tables.job.c.id), chunk).scalars())
     return [row["id"] for row in found if row["id"] in new]
+
+
+def _order(connection: sa.Connection, planned: Sequence[records.PlannedJob]) -> None:
+    """Which job waits for which; a key that nobody planned is nothing to wait for."""
+    pairs = [(each.key, first) for each in planned for first in each.after]
+    ids: dict[str, str] = {}
+    for chunk in statements.chunks(list({key for pair in pairs for key in pair})):
+        found = connection.execute(sa.select(tables.job.c.key, tables.job.c.id).where(tables.job.c.key.in_(chunk)))
+        ids |= {row.key: row.id for row in found}
+    links = [{"job_id": ids[one], "after_id": ids[first]} for one, first in pairs if first in ids]
+    for some in statements.chunks(links):
+        connection.execute(statements.insert(connection, tables.job_after).on_conflict_do_nothing(), some)
 
 
 def _take_budgets(connection: sa.Connection, planned: Sequence[records.PlannedJob]) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISION = "0002"
+REVISION = "0003"
 """The schema that this program reads and writes: the newest revision of the migrations."""
 
 SIDE_COLUMNS: dict[str, type[sa.types.TypeEngine[Any]]] = {
@@ -219,6 +219,13 @@ job = sa.Table(
     sa.Index("ix_job_state_published_at", "state", "published_at"),
     sa.Index("ix_job_state_lease_until_at", "state", "lease_until_at"),
     sa.Index("ix_job_platform_key_state", "platform_key", "state"),
+)
+
+job_after = sa.Table(
+    "job_after",
+    metadata,
+    _text("job_id", sa.ForeignKey("job.id"), primary_key=True),
+    _text("after_id", sa.ForeignKey("job.id"), primary_key=True, index=True),  # comes to its end first
 )
 
 study_job = sa.Table(

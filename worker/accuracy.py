@@ -22,7 +22,7 @@ def measure(
     assert case.dataset is not None  # noqa: S101 - an accuracy case has a dataset
     phases = Phases()
     with phases("prepare"):
-        prepared = prepare.model(place, case.model, case.strategy, tick)
+        prepared = prepare.model(place, case, case.strategy, tick, tell)
     with phases("inputs"):
         rows, digest = prepare.rows(place, case, tick)
     threads = min(psutil.cpu_count(logical=False) or 1, len(place.cpus))
@@ -31,7 +31,8 @@ def measure(
     observer = quiet.Observer(ignore=place.own_pids())
     try:
         with phases("load"):
-            opened = child.ask("open", _opening(place, prepared, threads), tick=tick)
+            request = prepare.opening(prepared, threads, cores.choose(threads, place.cpus))
+            opened = child.ask("open", request, tick=tick)
         with phases("accuracy"):
             request = {"rows": str(rows), "batch": case.dataset.batch}
             before = observer.snapshot(child.pid)
@@ -43,15 +44,6 @@ def measure(
     finally:
         child.close()
     return _measurement(prepared, opened, seen, digest, conditions.threads_burning, phases), []
-
-
-def _opening(place: station.Station, prepared: prepare.Prepared, threads: int) -> dict[str, Any]:
-    return {
-        "artifact": str(prepared.folder),
-        "strategy": prepared.strategy,
-        "threads": threads,
-        "cpus": cores.choose(threads, place.cpus),
-    }
 
 
 def _progress(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,4 +82,5 @@ def _measurement(
         dataset_digest=digest,
         evaluated_s=seen["seconds"],
         overhead={name: s for name, s in phases.seconds().items() if name not in MEASURING},
+        notes=prepare.notes(prepared),
     )

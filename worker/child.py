@@ -170,11 +170,20 @@ def _error(name: str, message: str) -> dict[str, Any]:
     return {"event": "error", "class": name, "message": message, "trace": traceback.format_exc()}
 
 
-def _prepare(_served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
+def _prepare(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
     from worker.engine import operations
 
-    model = records.from_document(records.ModelRef, request["model"])
-    folder, artifact = operations.prepare(model, strategies.parse(request["strategy"]), Path(request["cache"]))
+    def tell(progress: Mapping[str, Any]) -> None:
+        served.channel.send({"event": "progress", "progress": dict(progress)})
+
+    folder, artifact = operations.prepare(
+        records.from_document(records.ModelRef, request["model"]),
+        strategies.parse(request["strategy"]),
+        Path(request["cache"]),
+        data={name: records.from_document(records.DatasetRef, one) for name, one in request["data"].items()},
+        given=request.get("given", {}),
+        tell=tell,
+    )
     return {"folder": str(folder), "artifact": records.to_document(artifact)}
 
 

@@ -59,7 +59,7 @@ def measure(
 ) -> tuple[records.LatencyMeasurement, list[records.Leg]]:
     """Measure one case. Raises what `nursery.Child.ask` raises, and whatever `tick` raises to stop."""
     phases = Phases()
-    run, digest = _prepared(place, case, phases, tick)
+    run, digest = _prepared(place, case, phases, tick, tell)
     tally = Tally()
     began = time.monotonic()
     stopped = ""
@@ -71,12 +71,14 @@ def measure(
     return _measurement(case, budget, run, tally, stopped, digest), tally.legs
 
 
-def _prepared(place: station.Station, case: records.Case, phases: Phases, tick: Tick) -> tuple[rounds.Run, str]:
+def _prepared(
+    place: station.Station, case: records.Case, phases: Phases, tick: Tick, tell: Tell
+) -> tuple[rounds.Run, str]:
     assert case.threads is not None  # noqa: S101 - a latency case has threads
     with phases("prepare"):
         sides: dict[records.Side, prepare.Prepared] = {
-            "baseline": prepare.model(place, case.model, case.baseline, tick),
-            "strategy": prepare.model(place, case.model, case.strategy, tick),
+            "baseline": prepare.model(place, case, case.baseline, tick, tell),
+            "strategy": prepare.model(place, case, case.strategy, tick, tell),
         }
     with phases("inputs"):
         inputs, digest = prepare.inputs(place, case, tick)
@@ -176,7 +178,7 @@ def _measurement(
         overhead={name: s for name, s in run.phases.seconds().items() if name not in MEASURING},
         flags=flags,
         input_digest=digest,
-        notes=notes,
+        notes=(*notes, *prepare.notes(run.sides["strategy"])),
     )
 
 

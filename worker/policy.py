@@ -31,8 +31,9 @@ class Policy:
         hub consists of is only seen when it is fetched.
         """
         self._check_model(case.model)
-        if case.dataset is not None:
-            self._check_dataset(case.dataset)
+        for dataset in (case.dataset, *case.data.values()):
+            if dataset is not None:
+                self._check_dataset(dataset)
         if self._pickle or not case.model.allow_pickle:
             return case
         return dataclasses.replace(case, model=dataclasses.replace(case.model, allow_pickle=False))

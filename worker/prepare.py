@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from storage import keys, records
+from storage import keys, records, strategies
 from worker import station
 from worker.nursery import Tick
+
+Tell = Callable[[Mapping[str, Any]], None]
 
 PREPARER = "torch"
 """The nursery in which everything is prepared: only torch's has transformers at hand."""
@@ -22,19 +26,51 @@ class Prepared:
     artifact: records.Artifact
 
 
-def model(place: station.Station, ref: records.ModelRef, strategy: str, tick: Tick) -> Prepared:
-    """The artifact of a model under a strategy, made or found in the cache.
+def model(place: station.Station, case: records.Case, strategy: str, tick: Tick, tell: Tell) -> Prepared:
+    """The artifact of a case's model under one of its strategies, made or found in the cache.
 
-    Raises ModelError, Unsupported, ChildDied or ChildFailed.
+    Raises ModelError, DatasetError, StrategyError, Unsupported, ChildDied or ChildFailed.
     """
-    recipe = keys.digest([records.to_document(ref), strategy])
+    data = {name: records.to_document(case.data[name]) for name in _datasets(case, strategy)}
+    recipe = keys.digest([records.to_document(case.model), strategy, data])
     if recipe not in place.prepared:
-        request = {"model": records.to_document(ref), "strategy": strategy, "cache": str(place.settings.cache)}
+        request = {
+            "model": records.to_document(case.model),
+            "strategy": strategy,
+            "data": data,
+            "cache": str(place.settings.cache),
+        }
         with place.child(PREPARER, tick) as child:
-            made = child.ask("prepare", request, tick=tick)
+            made = child.ask("prepare", request, tick=tick, tell=lambda message: tell(message["progress"]))
         place.prepared[recipe] = (made["folder"], records.from_document(records.Artifact, made["artifact"]))
     folder, artifact = place.prepared[recipe]
     return Prepared(strategy=strategy, folder=Path(folder), artifact=artifact)
+
+
+def opening(prepared: Prepared, threads: int, cpus: Sequence[int]) -> dict[str, Any]:
+    """The request that opens a prepared model in a measured process."""
+    return {"artifact": str(prepared.folder), "strategy": prepared.strategy, "threads": threads, "cpus": list(cpus)}
+
+
+def notes(*sides: Prepared) -> tuple[str, ...]:
+    """What a person should know of results that were taken with these."""
+    found: list[str] = []
+    for side in sides:
+        strategy = strategies.parse(side.strategy)
+        found += strategies.meanings(strategy)
+        if strategies.EVALUATION in strategy.datasets:
+            found.append(f"{side.strategy} was made with the very rows that accuracy is taken on")
+        found += _remade(side.artifact)
+    return tuple(dict.fromkeys(found))
+
+
+def _remade(artifact: records.Artifact) -> list[str]:
+    why = artifact.facts.get("remade")
+    return [f"its artifact was damaged and made again: {why}"] if why else []
+
+
+def _datasets(case: records.Case, strategy: str) -> tuple[str, ...]:
+    return tuple(name for name in strategies.parse(strategy).datasets if name in case.data)
 
 
 def inputs(place: station.Station, case: records.Case, tick: Tick) -> tuple[Path, str]:

@@ -142,13 +142,8 @@ class Run:
         with self.phases("start"):
             child = self.place.fork(station.family(prepared.strategy), self.tick)
             children.append(child)
-        request = {
-            "artifact": str(prepared.folder),
-            "strategy": prepared.strategy,
-            "threads": self.threads,
-            "cpus": cores.choose(self.threads, self.place.cpus),
-            "inputs": str(self.inputs),
-        }
+        opening = prepare.opening(prepared, self.threads, cores.choose(self.threads, self.place.cpus))
+        request = {**opening, "inputs": str(self.inputs)}
         with self.phases("load"):
             return Seat(side=side, child=child, opened=child.ask("open", request, tick=self.tick))
 

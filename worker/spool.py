@@ -20,11 +20,12 @@ from worker import locks
 
 log = logging.getLogger(__name__)
 
-Measurement = records.LatencyMeasurement | records.AccuracyMeasurement
+Measurement = records.LatencyMeasurement | records.AccuracyMeasurement | records.PrepareMeasurement
 
 _MEASUREMENTS: Mapping[str, type[Any]] = {
     "latency": records.LatencyMeasurement,
     "accuracy": records.AccuracyMeasurement,
+    "prepare": records.PrepareMeasurement,
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from storage import errors, lifecycle, records, strategies
 from storage.database import Database
-from worker import accuracy, delivery, latency, patience, spool, station
+from worker import accuracy, delivery, latency, patience, preparing, spool, station
 
 log = logging.getLogger(__name__)
 
@@ -191,12 +191,14 @@ def _measure(
 def _measure_admitted(
     place: station.Station, case: records.Case, budget: records.Budget, tick: Callable[[], None], tell: latency.Tell
 ) -> tuple[spool.Measurement, Sequence[records.Leg]]:
-    for strategy in dict.fromkeys((case.strategy, case.baseline)):
+    for strategy in dict.fromkeys((case.strategy, case.baseline) if case.kind == "latency" else (case.strategy,)):
         platform = place.platform
         reason = strategies.unsupported(strategies.parse(strategy), platform.hardware, platform.environment)
         if reason is not None:
             raise errors.Unsupported(reason)
     tell({"phase": "preparing"})
+    if case.kind == "prepare":
+        return preparing.measure(place, case, tick, tell)
     if case.kind == "accuracy":
         return accuracy.measure(place, case, tick, tell)
     if case.threads is not None and case.threads > len(place.cpus):

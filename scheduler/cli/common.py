@@ -43,13 +43,17 @@ def read_study(
     dataset: str | None,
     config: settings.Settings,
     *,
+    data: list[str] | None = None,
     elsewhere: bool = False,
 ) -> resolve.Resolved:
     """A study file with everything that it names; `elsewhere`: absolute paths may be those of other machines."""
     given = studies.overrides(models or [])
-    loaded = studies.load(path, models=given, dataset=dataset)
+    more = studies.overrides(data or [], "--data", "train=./train.parquet")
+    loaded = studies.load(path, models=given, dataset=dataset, datasets=more)
     if elsewhere:
-        for option, text in (*((f"--model {name}", text) for name, text in given.items()), ("--dataset", dataset)):
+        named = [(f"--model {name}", text) for name, text in given.items()]
+        named += [(f"--data {name}", text) for name, text in more.items()]
+        for option, text in (*named, ("--dataset", dataset)):
             _check_relative(option, text)
     return resolve.resolve(loaded, folders=config.folders, elsewhere=elsewhere)
 

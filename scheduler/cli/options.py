@@ -51,6 +51,12 @@ ModelOption = Annotated[
 DatasetOption = Annotated[
     str | None, typer.Option("--dataset", metavar="PATH", help="Dataset file, instead of what the study says.")
 ]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", metavar="NAME=PATH", help="File of one of the study's datasets, instead of what it says; repeatable."
+    ),
+]
 DatabaseOption = Annotated[
     str | None,
     typer.Option(

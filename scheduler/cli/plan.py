@@ -17,6 +17,7 @@ from scheduler.cli import fleet_tables, plan_table
 from scheduler.cli.common import read_study
 from scheduler.cli.options import (
     DatabaseOption,
+    DataOption,
     DatasetOption,
     JsonOption,
     ModelOption,
@@ -33,6 +34,7 @@ def plan(
     study: StudyArgument,
     model: ModelOption = None,
     dataset: DatasetOption = None,
+    data: DataOption = None,
     target: TargetOption = None,
     where: WhereOption = None,
     database: DatabaseOption = None,
@@ -49,7 +51,7 @@ def plan(
     on_fleet = databases.sqlite_file(databases.parse(config.database)) is None
     if not on_fleet and (target is not None or where):
         raise errors.QueryError("--target and --where choose among a fleet's hosts; QUANTFLEET_DATABASE names SQLite")
-    resolved = read_study(study, model, dataset, config, elsewhere=on_fleet)
+    resolved = read_study(study, model, dataset, config, data=data, elsewhere=on_fleet)
     if on_fleet:
         _of_fleet(resolved, config, targeting.of_options(resolved.study, target, where or []), as_json)
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 
 from rich.console import RenderableType
 from rich.markup import escape
@@ -42,8 +41,10 @@ def render(plan: Plan, guess: Estimate) -> Iterator[RenderableType]:
 
 
 def _by_model(entries: Iterable[Entry]) -> Iterator[tuple[str, list[Entry]]]:
-    for model, found in groupby(entries, key=lambda entry: entry.case.model.name):
-        yield model, list(found)
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.case.model.name, []).append(entry)
+    yield from found.items()
 
 
 def _rows(entries: Iterable[Entry]) -> Iterator[Row]:

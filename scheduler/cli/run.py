@@ -12,7 +12,7 @@ from scheduler import estimate, fleet, local, resolve
 from scheduler import plan as planning
 from scheduler.cli import progress, results
 from scheduler.cli.common import BAD_ENDS, INTERRUPTED, read_study
-from scheduler.cli.options import DatabaseOption, DatasetOption, ModelOption, StudyArgument
+from scheduler.cli.options import DatabaseOption, DataOption, DatasetOption, ModelOption, StudyArgument
 from storage import lifecycle, metrics, queries, records, settings
 
 
@@ -20,6 +20,7 @@ def run(
     study: StudyArgument,
     model: ModelOption = None,
     dataset: DatasetOption = None,
+    data: DataOption = None,
     database: DatabaseOption = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure again what is done already, as new replicas.")
@@ -38,7 +39,7 @@ def run(
     """
     console = Console(stderr=True, quiet=quiet or as_json)
     config = settings.load(database=database)
-    resolved = read_study(study, model, dataset, config)
+    resolved = read_study(study, model, dataset, config, data=data)
     with local.Embedded(config) as embedded:
         plan = embedded.plan(resolved, fresh=fresh)
         submitted = embedded.submit(resolved, plan)

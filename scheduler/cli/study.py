@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scheduler.cli.options import DatasetOption, ModelOption, StudyArgument
+from scheduler.cli.options import DataOption, DatasetOption, ModelOption, StudyArgument
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Look at study files: their schema, and whether one is right."
@@ -44,6 +44,7 @@ def check(
     path: StudyArgument,
     model: ModelOption = None,
     dataset: DatasetOption = None,
+    data: DataOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Check a study, its local models and its dataset, and run nothing.
@@ -52,11 +53,10 @@ def check(
     quantfleet study check examples/demo.yaml
     quantfleet study check examples/clinc150.yaml --model minilm=models/minilm --dataset rows.parquet
     """
-    from scheduler import resolve, study
+    from scheduler.cli.common import read_study
     from storage import settings
 
-    found = study.load(path, models=study.overrides(model or []), dataset=dataset)
-    resolved = resolve.resolve(found, folders=settings.load().folders)
+    resolved = read_study(path, model, dataset, settings.load(), data=data)
     facts = _facts(resolved)
     if as_json:
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
@@ -71,16 +71,19 @@ def _facts(resolved: Any) -> dict[str, Any]:
     """What a checked study holds, as people read it."""
     study = resolved.study
     spec = study.spec
+    datasets = list(dict.fromkeys(_dataset_line(model.dataset) for model in resolved.models if model.dataset))
+    datasets += [f"{name}: {_dataset_line(dataset)}" for name, dataset in resolved.datasets.items()]
     return {
         "study": study.name,
         "models": [_model_line(model) for model in resolved.models],
-        "datasets": list(dict.fromkeys(_dataset_line(m.dataset) for m in resolved.models if m.dataset)) or ["none"],
+        "datasets": datasets or ["none"],
         "strategies": list(spec.strategies),
         "baseline": spec.baseline,
         "threads": ", ".join(map(str, spec.threads)),
         "inputs": ", ".join(asked.label() for asked in study.inputs),
         "kinds": ", ".join(spec.kinds),
         "precision": f"±{100 * spec.precision:g} %, at most {spec.max_seconds:g} s a job",
+        "prepare": spec.prepare,
         "replicas": spec.replicas,
         "targets": _targets_line(spec.targets),
     }

@@ -16,6 +16,7 @@ from scheduler.cli import fleet_tables, results, watch
 from scheduler.cli.common import print_json, read_study, stored_study
 from scheduler.cli.options import (
     DatabaseOption,
+    DataOption,
     DatasetOption,
     JsonOption,
     ModelOption,
@@ -35,6 +36,7 @@ def submit(
     where: WhereOption = None,
     model: ModelOption = None,
     dataset: DatasetOption = None,
+    data: DataOption = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure again what is done already, as new replicas.")
     ] = False,
@@ -64,7 +66,7 @@ def submit(
     """
     config = settings.load(database=database)
     fleet.require_postgres(config)
-    resolved = read_study(study, model, dataset, config, elsewhere=True)
+    resolved = read_study(study, model, dataset, config, data=data, elsewhere=True)
     wanted = targeting.of_options(resolved.study, target, where or [])
     out = Console(stderr=wait, quiet=quiet or as_json, highlight=False)
     with fleet.Fleet(config) as opened:

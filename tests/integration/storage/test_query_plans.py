@@ -51,6 +51,8 @@ def multiply(db: Database, job_id: str) -> None:
                 f"INSERT INTO {table.name} ({columns}) {numbers} SELECT {values} FROM n, {table.name} WHERE {key} = :id"  # noqa: S608
             )
             connection.execute(sa.text(copy), {"count": DONE, "id": job_id})
+        link = f"INSERT INTO job_after (job_id, after_id) {numbers} SELECT 'd' || n.i, 'd1' FROM n"  # noqa: S608
+        connection.execute(sa.text(link), {"count": DONE})
 
 
 @contextmanager

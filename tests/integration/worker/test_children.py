@@ -20,6 +20,14 @@ def _nothing() -> None:
     pass
 
 
+def _untold(_progress: object) -> None:
+    pass
+
+
+def case_of(model: records.ModelRef) -> records.Case:
+    return records.Case(kind="prepare", model=model, strategy="torch/fp32", baseline="torch/fp32")
+
+
 def test_a_killed_child_is_told_with_its_signal_and_the_next_one_works(place: station.Station) -> None:
     with place.exclusive(_nothing):
         child = place.fork("torch", _nothing)
@@ -103,7 +111,7 @@ def test_a_model_too_large_for_memory_ends_its_process_and_says_so(place: statio
     small = station.Station(config, place.platform)
     try:
         with small.exclusive(_nothing), pytest.raises(errors.ChildDied, match="memory"):
-            prepare.model(small, huge, "torch/fp32", _nothing)
+            prepare.model(small, case_of(huge), "torch/fp32", _nothing, _untold)
     finally:
         small.close()
 
@@ -137,7 +145,7 @@ def test_errors_of_an_operation_come_back_as_their_own_class(place: station.Stat
     missing = records.ModelRef(name="gone", source="local", location="/does/not/exist")
 
     with place.exclusive(_nothing), pytest.raises(errors.ModelError, match="/does/not/exist"):
-        prepare.model(place, missing, "torch/fp32", _nothing)
+        prepare.model(place, case_of(missing), "torch/fp32", _nothing, _untold)
 
 
 PARENT = """

@@ -16,7 +16,8 @@ from storage import errors
 from tests.unit.scheduler.fleet_hosts import host
 from tests.unit.scheduler.study_files import load, model_folder
 
-GOLDEN = Path(__file__).parent / "golden" / "study_v1.json"
+FIRST = Path(__file__).parent / "golden" / "study_v1.json"
+GOLDEN = FIRST.with_name("study_v2.json")
 
 STUDY = """\
 name: golden
@@ -28,6 +29,8 @@ strategies: [torch/fp32, 'torch/int8-dynamic:engine=onednn,per_channel', onnxrun
 threads: [1, physical]
 inputs: [{batch: [1, 8], length: 16}, {length: dataset, padding: 'max:32', calls: 4}, {length: 8, padding: 'max:64'}]
 dataset: {path: ./rows.csv, label: intent, rows: 500}
+datasets: {train: {path: ./rows.csv, label: intent}}
+prepare: once
 precision: 4%
 max_seconds: 30
 exclude: [{model: r, threads: 1}, {strategy: onnxruntime/*, batch: 8}]
@@ -80,7 +83,7 @@ def test_what_the_command_line_asked_for_comes_back_as_such(tmp_path: Path) -> N
 def test_a_selector_that_no_host_fits_any_more_is_told_with_the_studys_line(tmp_path: Path) -> None:
     found = resolved(tmp_path)
     _, wanted = again(found, targets.of_study(found.study))
-    with pytest.raises(errors.StudyError, match=r"study golden:14: targets\.label\.region: no host has 'eu'"):
+    with pytest.raises(errors.StudyError, match=r"study golden:16: targets\.label\.region: no host has 'eu'"):
         targets.targets(wanted, [host("c", labels={"region": "us"})])
 
 
@@ -96,7 +99,7 @@ def test_defaults_of_a_study_are_written_down_because_they_may_change(tmp_path: 
 
 
 def test_a_document_of_version_1_is_still_understood() -> None:
-    stored = json.loads(GOLDEN.read_text("utf-8"))
+    stored = json.loads(FIRST.read_text("utf-8"))
     assert stored["version"] == 1
 
     found, wanted = saved.restore("golden", STUDY, stored)
@@ -109,6 +112,7 @@ def test_a_document_of_version_1_is_still_understood() -> None:
     assert found.models[2].ref.config == {"num_labels": 20}
     assert (wanted.each, wanted.study is found.study) == ("host", True)
     assert len(jobs(found, wanted)) == 178
+    assert (found.datasets, found.study.spec.prepare) == ({}, "host")
 
 
 def test_the_golden_document_is_what_is_written_today(tmp_path: Path) -> None:
@@ -123,7 +127,7 @@ def test_the_golden_document_is_what_is_written_today(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"version": 2}, "newer version"),
+        ({"version": 3}, "newer version"),
         ({"version": "1"}, "cannot be read"),
         ({"spec": {"name": "s"}}, "another version"),
         ({"models": [{}]}, "cannot be read"),
