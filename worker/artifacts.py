@@ -24,6 +24,9 @@ from storage import errors, records
 
 MANIFEST = "manifest.json"
 
+ARTIFACTS = "artifacts"
+"""Folder of prepared models inside the cache."""
+
 log = logging.getLogger(__name__)
 
 Build = Callable[[Path], Mapping[str, Any]]

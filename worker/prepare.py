@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from storage import keys, records, strategies
-from worker import station
+from worker import sharing, station
 from worker.nursery import Tick
 
 Tell = Callable[[Mapping[str, Any]], None]
@@ -32,19 +32,53 @@ def model(place: station.Station, case: records.Case, strategy: str, tick: Tick,
     Raises ModelError, DatasetError, StrategyError, Unsupported, ChildDied or ChildFailed.
     """
     data = {name: records.to_document(case.data[name]) for name in _datasets(case, strategy)}
-    recipe = keys.digest([records.to_document(case.model), strategy, data])
-    if recipe not in place.prepared:
-        request = {
-            "model": records.to_document(case.model),
-            "strategy": strategy,
-            "data": data,
-            "cache": str(place.settings.cache),
-        }
-        with place.child(PREPARER, tick) as child:
-            made = child.ask("prepare", request, tick=tick, tell=lambda message: tell(message["progress"]))
-        place.prepared[recipe] = (made["folder"], records.from_document(records.Artifact, made["artifact"]))
-    folder, artifact = place.prepared[recipe]
-    return Prepared(strategy=strategy, folder=Path(folder), artifact=artifact)
+    recipe = keys.digest([records.to_document(case.model), strategy, data, case.prepare])
+    known = place.prepared.get(recipe)
+    if known is None or not place.artifacts.touch(known.key):  # another worker may have evicted it since
+        place.prepared[recipe] = _shared(place, case, strategies.parse(strategy), tick, tell)
+    artifact = place.prepared[recipe]
+    return Prepared(strategy=strategy, folder=place.artifacts.folder(artifact.key), artifact=artifact)
+
+
+def _shared(
+    place: station.Station, case: records.Case, strategy: strategies.Strategy, tick: Tick, tell: Tell
+) -> records.Artifact:
+    """Taken from the fleet's store, or made here and offered to it."""
+    taken = place.sharing.take(case, strategy, tick)
+    ready = None if taken.artifact is None else place.artifacts.read(taken.artifact)
+    if ready is None:
+        sharing.require(case, strategy, place.sharing, fleet=bool(place.settings.broker))
+        made = _made(place, case, strategy, taken.models, tick, tell)
+        first = place.sharing.give(case, strategy, made, tick)
+        ready = made if first is None else _others(place, first, made, tick)
+    place.artifacts.evict(place.settings.artifacts_bytes)
+    return ready
+
+
+def _others(place: station.Station, key: str, made: records.Artifact, tick: Tick) -> records.Artifact:
+    """Another host's artifact, which came first while this one was made; ours where it cannot be had."""
+    place.sharing.pull(key, tick)
+    return place.artifacts.read(key) or made
+
+
+def _made(
+    place: station.Station,
+    case: records.Case,
+    strategy: strategies.Strategy,
+    given: Mapping[str, str],
+    tick: Tick,
+    tell: Tell,
+) -> records.Artifact:
+    request = {
+        "model": records.to_document(case.model),
+        "strategy": str(strategy),
+        "data": {name: records.to_document(case.data[name]) for name in _datasets(case, str(strategy))},
+        "cache": str(place.settings.cache),
+        "given": dict(given),
+    }
+    with place.child(PREPARER, tick) as child:
+        made = child.ask("prepare", request, tick=tick, tell=lambda message: tell(message["progress"]))
+    return records.from_document(records.Artifact, made["artifact"])
 
 
 def opening(prepared: Prepared, threads: int, cpus: Sequence[int]) -> dict[str, Any]:

@@ -144,6 +144,7 @@ class Run:
             children.append(child)
         opening = prepare.opening(prepared, self.threads, cores.choose(self.threads, self.place.cpus))
         request = {**opening, "inputs": str(self.inputs)}
+        self.place.artifacts.touch(prepared.artifact.key)
         with self.phases("load"):
             return Seat(side=side, child=child, opened=child.ask("open", request, tick=self.tick))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from contextlib import contextmanager
 import psutil
 
 from storage import records, settings, strategies
-from worker import locks, nursery, policy
+from worker import locks, nursery, policy, sharing
+from worker.artifacts import ARTIFACTS, ArtifactStore
 from worker.nursery import Tick
 
 MEMORY_SHARE = 0.9
@@ -26,9 +28,15 @@ class Station:
         self.platform = platform
         self.policy = policy.Policy(config)
         self.cpus = sorted(os.sched_getaffinity(0))
-        self.prepared: dict[str, tuple[str, records.Artifact]] = {}  # recipe → folder and artifact, this process only
+        self.prepared: dict[str, records.Artifact] = {}  # recipe → artifact, this process only
+        self.artifacts = ArtifactStore(config.cache / ARTIFACTS)
         self._nurseries: dict[str, nursery.Nursery] = {}
         self._lock: int | None = None
+
+    @functools.cached_property
+    def sharing(self) -> sharing.Sharing:
+        """This host's side of the fleet's store; SettingsError for an address that cannot be meant."""
+        return sharing.Sharing(self.settings.store, self.artifacts, self.settings.host)
 
     @contextmanager
     def exclusive(self, tick: Tick) -> Iterator[None]:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from storage import digests, errors, keys, records, strategies
-from worker.artifacts import ArtifactStore
+from worker.artifacts import ARTIFACTS, ArtifactStore
 from worker.engine import libraries, models, readers
 from worker.engine.strategies import base
-
-ARTIFACTS = "artifacts"
-"""Folder of prepared models inside the cache."""
 
 TRAINING = "training"
 """Folder of unfinished trainings inside the cache."""
@@ -53,9 +50,16 @@ def prepare(order: Order) -> tuple[Path, records.Artifact]:
         identity = digests.model_digest(folder)
         spent += made.prepare_s
         steps.append({"step": str(step), "key": made.key, "model_digest": identity, "facts": dict(made.facts)})
-    folder, artifact = _executable(order, store, model, identity, order.strategy.untransformed)
-    facts = {**artifact.facts, "transforms": steps} if steps else artifact.facts
-    return folder, replace(artifact, prepare_s=spent + artifact.prepare_s, facts=facts)
+    before = Before(facts={"transforms": steps} if steps else {}, prepare_s=spent)
+    return _executable(order, store, model, identity, order.strategy.untransformed, before)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Before:
+    """What the transforms left for the artifact that is made from their model."""
+
+    facts: Mapping[str, Any]
+    prepare_s: float
 
 
 def _transformed(
@@ -81,13 +85,18 @@ def _transformed(
 
 
 def _executable(
-    order: Order, store: ArtifactStore, model: records.ModelRef, identity: str, strategy: strategies.Strategy
+    order: Order,
+    store: ArtifactStore,
+    model: records.ModelRef,
+    identity: str,
+    strategy: strategies.Strategy,
+    before: Before,
 ) -> tuple[Path, records.Artifact]:
     implementation = base.load(strategy)
     below = implementation.builds_on(strategy)
-    folder, inherited = None, 0.0
+    folder, inherited = None, before.prepare_s
     if below is not None:
-        folder, artifact = _executable(order, store, model, identity, below)
+        folder, artifact = _executable(order, store, model, identity, below, before)
         inherited = artifact.prepare_s
     dataset, content = _dataset(order, strategy)
     recipe = {**implementation.recipe(strategy), **content}
@@ -95,7 +104,7 @@ def _executable(
     source = base.Source(model=model, base=folder, dataset=dataset, tell=order.tell)
 
     def build(target: Path) -> Mapping[str, Any]:
-        return implementation.prepare(source, strategy, target)
+        return {**implementation.prepare(source, strategy, target), **before.facts}
 
     made = store.make(key, recipe, build, inherited_s=inherited)
     return store.folder(key), made
