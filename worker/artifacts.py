@@ -41,6 +41,8 @@ _NOT_WRITABLE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 )
 _POLL_S = 0.2
+_EVICTION = ".evict"
+"""The name of the lock of those who evict; no key begins with a dot."""
 
 
 class ArtifactStore:
@@ -123,43 +125,47 @@ class ArtifactStore:
         be removed: so the rest may still be larger. Also sweeps what killed processes left. Raises nothing.
         """
         evicted: list[str] = []
+        if not self.root.is_dir():
+            return evicted
         try:
-            self._sweep()
-            entries = sorted(self._entries())
-            total = sum(size for _, _, size in entries)
-            for used, key, size in entries:
-                if total <= limit_bytes or _is_recent(used):
-                    break
-                gone, ours = self._evict(key)
-                total -= size if gone else 0
-                evicted += [key] if ours else []
+            with self._locked(_EVICTION):  # two at once would each remove enough
+                self._sweep()
+                evicted.extend(self._evicted(limit_bytes))
         except OSError as exc:
             log.warning("cache folder %s cannot be tidied: %s", self.root, exc)
         if evicted:
             log.info("evicted from %s, used longest ago: %s", self.root, ", ".join(evicted))
         return evicted
 
+    def _evicted(self, limit_bytes: int) -> Iterator[str]:
+        entries = sorted(self._entries())
+        total = sum(size for _, _, size in entries)
+        for used, key, size in entries:
+            if total <= limit_bytes or _is_recent(used):
+                return
+            if self._evict(key):
+                total -= size
+                yield key
+
     def _entries(self) -> Iterator[tuple[float, str, int]]:
         """Time of the last use, key and bytes of each artifact."""
-        for folder in self.root.iterdir() if self.root.is_dir() else ():
-            with contextlib.suppress(FileNotFoundError):  # evicted by somebody else
+        for folder in self.root.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # damaged, and made again just now
                 if not folder.name.startswith(".") and folder.is_dir():
                     yield folder.stat().st_mtime, folder.name, _size(folder)
 
-    def _evict(self, key: str) -> tuple[bool, bool]:
-        """Whether the artifact is gone, and whether it was this call that removed it."""
+    def _evict(self, key: str) -> bool:
+        """Remove one artifact, unless somebody holds its lock or has used it meanwhile: whether it went."""
         folder = self.folder(key)
-        with self._free(key) as free:
-            try:
+        try:
+            with self._free(key) as free:
                 if not free or _is_recent(folder.stat().st_mtime):
-                    return False, False
+                    return False
                 self._discard(folder)
-            except FileNotFoundError:  # somebody else was quicker
-                return True, False
-            except OSError as exc:
-                log.warning("artifact %s cannot be removed: %s", key, exc)
-                return False, False
-        return True, True
+                return True
+        except OSError as exc:
+            log.warning("artifact %s cannot be removed: %s", key, exc)
+            return False
 
     def _sweep(self) -> None:
         """Remove what killed processes left: half removed, and half made by somebody who holds no lock any more."""

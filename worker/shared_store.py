@@ -17,6 +17,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,11 +65,11 @@ class SharedStore:
             return False
         for file in files:
             name = _file(file)
-            if self._ask(lambda at, name=name: at.size(name), tick) != file.size:
-                self._ask(lambda at, name=name, file=file: at.put(name, folder / file.name), tick)
+            if self._ask(partial(self._target.size, name), tick) != file.size:
+                self._ask(partial(self._target.put, name, folder / file.name), tick)
         if theirs is None:
-            return self._ask(lambda at: at.put_new(where, data), tick)
-        self._ask(lambda at: at.put(where, data), tick)
+            return self._ask(partial(self._target.put_new, where, data), tick)
+        self._ask(partial(self._target.put, where, data), tick)
         return True
 
     def pull(self, key: str, into: ArtifactStore, tick: Tick | None = None) -> bool:
@@ -94,7 +95,7 @@ class SharedStore:
         """
         document = {**about, "artifact": _checked(key), "at": datetime.now(UTC).isoformat(timespec="seconds")}
         data = json.dumps(document, indent=1, sort_keys=True).encode()
-        self._ask(lambda at: at.put_new(_ref(ref), data))
+        self._ask(partial(self._target.put_new, _ref(ref), data))
         stands_for = self.named(ref)
         if stands_for is None:
             raise errors.Unreachable(f"{self} does not show what was just stored: the name {ref}")
@@ -112,7 +113,7 @@ class SharedStore:
 
     def check(self) -> None:
         """Write a small object and read it again; raises what is wrong."""
-        self._ask(lambda at: at.put(_PROBE, _PROBE_SAYS))
+        self._ask(partial(self._target.put, _PROBE, _PROBE_SAYS))
         if self._read(_PROBE) != _PROBE_SAYS:
             raise errors.Unreachable(f"{self} does not give back what was just written")
 
@@ -154,7 +155,7 @@ class SharedStore:
                 raise self._damaged(key, f"{file.name} {told}", _file(file))
             path = folder / file.name
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._ask(lambda at, file=file, path=path: at.fetch(_file(file), path), tick, reading=True)
+            self._ask(partial(self._target.fetch, _file(file), path), tick, reading=True)
             if not path.is_file() or path.is_symlink() or artifacts.sha256(path) != file.sha256:
                 raise self._damaged(key, f"{file.name} has other content", _file(file))
         (folder / artifacts.MANIFEST).write_bytes(data)
@@ -166,17 +167,16 @@ class SharedStore:
         )
 
     def _size(self, file: shipment.File, tick: Tick | None) -> int | None:
-        return self._ask(lambda at: at.size(_file(file)), tick)
+        return self._ask(partial(self._target.size, _file(file)), tick)
 
     def _read(self, name: str, tick: Tick | None = None) -> bytes | None:
         most = shipment.LARGEST_MANIFEST
-        return self._ask(lambda at: at.read(name, most), tick, reading=True)
+        return self._ask(partial(self._target.read, name, most), tick, reading=True)
 
-    def _ask(self, what: Callable[[store_target.Target], T], tick: Tick | None = None, *, reading: bool = False) -> T:
-        """Do something with the target, with its errors translated."""
-        target = self._target
+    def _ask(self, what: Callable[[], T], tick: Tick | None = None, *, reading: bool = False) -> T:
+        """Ask something of the target, with its errors translated."""
         with store_errors.translated(self._address, reading=reading):
-            return what(target) if tick is None else _waited(lambda: what(target), tick)
+            return what() if tick is None else _waited(what, tick)
 
 
 def _waited(work: Callable[[], T], tick: Tick) -> T:

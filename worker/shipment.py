@@ -44,12 +44,12 @@ def read(data: bytes) -> tuple[File, ...]:
     _check_told(manifest)
     files = tuple(_file(entry) for entry in listed)
     names = [file.name for file in files]
-    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
-    if len(set(names)) < len(names) or folders & set(names):
-        raise ValueError("its manifest names a file twice, or as a folder too")
     reason = refusal(names)
     if reason is not None:
         raise ValueError(reason)
+    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    if len(set(names)) < len(names) or folders & set(names):
+        raise ValueError("its manifest names a file twice, or as a folder too")
     return files
 
 
