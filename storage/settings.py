@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import pydantic
 import pydantic_settings
 
-from storage import errors
+from storage import errors, store_address
 from storage.addresses import has_password, redact, without_password
 
 __all__ = ["Settings", "has_password", "load", "redact", "without_password"]
@@ -61,9 +61,10 @@ class Settings(pydantic_settings.BaseSettings):
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="QUANTFLEET_", frozen=True, extra="forbid")
 
-    # neither address is in the record's repr: it may hold a password
+    # no address is in the record's repr: it may hold a password
     database: str = pydantic.Field(default="sqlite:///quantfleet.db", repr=False)  # SQLAlchemy address
     broker: str = pydantic.Field(default="", repr=False)  # Redis address; empty: the embedded file queue
+    store: str = pydantic.Field(default="", repr=False)  # where a fleet shares prepared models; empty: nowhere
     cache: Path = pydantic.Field(default_factory=_cache_folder)  # prepared models, inputs
     lock: Path = Path(tempfile.gettempdir()) / "quantfleet-measuring.lock"  # one measured job at a time on a host
     host: str = pydantic.Field(default_factory=socket.gethostname)  # this machine's name in the database
@@ -73,6 +74,7 @@ class Settings(pydantic_settings.BaseSettings):
     pickle: bool = False  # workers of a fleet: load pickled checkpoints when the study vouches for them
     events: bool = False  # workers of a fleet: tell Flower and its like what they do
     memory_gib: float | None = pydantic.Field(default=None, gt=0)  # a measured process's bound; None: 90 % of all
+    artifacts_gib: float = pydantic.Field(default=20.0, gt=0, allow_inf_nan=False)  # kept of prepared models
     lease: float = pydantic.Field(default=60.0, gt=0)  # seconds that a claim lives without a heartbeat
     heartbeat: float = pydantic.Field(default=10.0, gt=0)  # seconds between heartbeats
     reconcile: float = pydantic.Field(default=15.0, gt=0)  # seconds between looks for lost messages
@@ -82,6 +84,12 @@ class Settings(pydantic_settings.BaseSettings):
     def _file_is_sqlite(cls, value: str) -> str:
         """A bare file name means a SQLite database in that file; what has a colon may be a mistyped address."""
         return value if ":" in value or not value else f"sqlite:///{value}"
+
+    @pydantic.field_validator("store")
+    @classmethod
+    def _store_means_the_same_everywhere(cls, value: str) -> str:
+        """A folder by its full path, or a URL; whether it answers is the worker's to find out."""
+        return store_address.normal(value)
 
     @pydantic.field_validator("host")
     @classmethod
@@ -112,6 +120,15 @@ class Settings(pydantic_settings.BaseSettings):
     def redacted_database(self) -> str:
         """The database's address as it may be shown."""
         return redact(self.database)
+
+    def redacted_store(self) -> str:
+        """The shared store's address as it may be shown."""
+        return store_address.redact(self.store)
+
+    @property
+    def artifacts_bytes(self) -> int:
+        """What prepared models may take of this host's disk."""
+        return int(self.artifacts_gib * 2**30)
 
 
 def load(**given: Any) -> Settings:

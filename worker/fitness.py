@@ -67,6 +67,7 @@ def fitness(config: settings.Settings, environ: Mapping[str, str] = os.environ) 
         services.neighbours(),
         services.database_finding(config),
         services.broker_finding(config),
+        services.store_finding(config),
     ]
 
 

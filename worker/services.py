@@ -1,4 +1,4 @@
-"""What a measuring host needs beside its CPUs: runtimes, the measuring lock, database and broker."""
+"""What a measuring host needs beside its CPUs: runtimes, the measuring lock, database, broker and shared store."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import psutil
 from storage import broker, database, errors, settings
 from storage.catalogue import registry
 from worker.finding import Finding
+from worker.shared_store import SharedStore
 
 
 def runtimes(versions: Mapping[str, str]) -> list[Finding]:
@@ -87,6 +88,18 @@ def broker_finding(config: settings.Settings) -> Finding:
         advice = "start it, or set QUANTFLEET_BROKER to its address (empty: the file queue)"
         return Finding(check="broker", level="bad", seen=str(exc), advice=advice)
     return Finding(check="broker", level="ok", seen=f"{where} answers")
+
+
+def store_finding(config: settings.Settings) -> Finding:
+    """Whether the store that the fleet shares can be reached, written and read."""
+    if not config.store:
+        return Finding(check="store", level="ok", seen="none set: every host prepares its own models")
+    try:
+        SharedStore(config.store).check()
+    except errors.QuantfleetError as exc:
+        advice = "mend it, or set QUANTFLEET_STORE to a folder or URL that this host can write (empty: none)"
+        return Finding(check="store", level="bad", seen=str(exc), advice=advice)
+    return Finding(check="store", level="ok", seen=f"{config.redacted_store()} can be written and read")
 
 
 def _runtime(extra: str, packages: list[str], versions: Mapping[str, str]) -> Finding:

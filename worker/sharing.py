@@ -122,8 +122,8 @@ def require(case: records.Case, strategy: strategies.Strategy, sharing: Sharing,
         return
     if not sharing.exists:
         raise errors.Unsupported(
-            "the study says prepare: once, and this host has no store to take artifacts from; set QUANTFLEET_STORE to a "
-            "folder or URL that all hosts reach"
+            "the study says prepare: once, and this host has no store to take artifacts from; set QUANTFLEET_STORE "
+            "to a folder or URL that all hosts reach"
         )
     if case.kind != "prepare":
         raise errors.Unsupported(
