@@ -125,13 +125,15 @@ class _Number:
 _GAIN = _Number(
     kind="gain",
     value=lambda row: row.gain,
-    content=lambda row: (row.model_digest, row.input_digest),
+    content=lambda row: (row.model_digest, row.made_digest, row.input_digest),
     marks=lambda row: row.marks,
 )
 _ACCURACY = _Number(
     kind="accuracy",
     value=lambda row: row.accuracy.accuracy if row.accuracy else None,
-    content=lambda row: (row.accuracy.model_digest, row.accuracy.dataset_digest) if row.accuracy else None,
+    content=lambda row: (
+        (row.accuracy.model_digest, row.accuracy.made_digest, row.accuracy.dataset_digest) if row.accuracy else None
+    ),
     marks=lambda row: (),
 )
 

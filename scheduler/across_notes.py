@@ -37,6 +37,10 @@ def differences(model: Model) -> list[str]:
         here = [(column, cell) for column, cell in gains if cell.found.input == label]
         found.append(_differs(f"the input {label}", _input_digests(here)))
     found.append(_differs("the dataset", _dataset_digests(accuracies)))
+    for strategy in dict.fromkeys(cell.found.strategy for _, cell in gains):
+        here = [(column, cell) for column, cell in gains if cell.found.strategy == strategy]
+        if any(cell.found.made_digest for _, cell in here):
+            found.append(_differs(f"the model of {strategy}", _made_digests(here)))
     found.append(_baselines(gains))
     return [sentence for sentence in found if sentence]
 
@@ -81,6 +85,11 @@ def _model_digests(
     for column, cell in accuracies:
         if cell.found.accuracy is not None:
             yield cell.found.accuracy.model_digest, column, filter(None, [cell.found.accuracy.host])
+
+
+def _made_digests(cells: Iterable[tuple[Column, Cell]]) -> Iterator[tuple[str | None, Column, Iterable[str]]]:
+    for column, cell in cells:
+        yield cell.found.made_digest, column, cell.found.hosts
 
 
 def _input_digests(cells: Iterable[tuple[Column, Cell]]) -> Iterator[tuple[str | None, Column, Iterable[str]]]:

@@ -73,6 +73,7 @@ class Comparison:
     marks: tuple[str, ...] = ()  # keys of MARKS
     notes: tuple[str, ...] = ()  # sentences
     input_digest: str | None = None  # of the token ids
+    made_digest: str | None = None  # of the model that the strategy's transforms made
 
 
 Lookup = Callable[[str], Predictions | None]
@@ -181,6 +182,7 @@ def _row(views: Sequence[ResultView]) -> Comparison:
         model=newest.model,
         model_digest=newest.model_digest,
         input_digest=newest.input_digest,
+        made_digest=newest.made_digest,
         strategy=newest.strategy,
         baseline=newest.baseline,
         threads=newest.threads,

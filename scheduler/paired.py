@@ -31,6 +31,7 @@ class Accuracy:
     note: str | None = None  # why there is no number or no comparison, or what else to know
     state: str = "done"  # or the job's end without a number: unsupported, failed, …
     model_digest: str | None = None  # of the model that it was measured on
+    made_digest: str | None = None  # of what the strategy's transforms made of it
     host: str | None = None  # that measured it
 
 
@@ -112,6 +113,7 @@ def _alone(view: ResultView, *, verdict: str | None = None, note: str | None = N
         verdict=verdict,
         note=note,
         model_digest=view.model_digest,
+        made_digest=view.made_digest,
         host=view.host,
     )
 

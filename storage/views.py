@@ -170,6 +170,14 @@ class ResultView:
     message: str | None = None  # why there is no number
     document: Mapping[str, Any]  # the whole measurement without predictions; empty without a result
 
+    @property
+    def made_digest(self) -> str | None:
+        """Digest of the model that the strategy's transforms made; None for a strategy without transforms."""
+        facts = self.document.get("strategy", {}).get("artifact", {}).get("facts", {})
+        made = facts.get("transforms") or [{}]
+        found: str | None = made[-1].get("model_digest")
+        return found
+
     def measurement(self) -> records.LatencyMeasurement | None:
         """The whole record of a latency job; None for other kinds and without a result."""
         if self.kind != "latency" or not self.document:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pytest
 
@@ -172,6 +173,22 @@ def test_other_inputs_under_one_label_are_marked_and_said() -> None:
     assert notes(found) == [
         "the input b1×l16 differs: input-a on EPYC 9B14 [one], Xeon 8581C [one]; input-b on Xeon E5-2686 v4 [one]"
     ]
+
+
+def test_students_that_were_trained_apart_are_other_models_and_it_is_said() -> None:
+    student = "distil:layers=3+torch/fp32"
+    views = [latency(where, strategy=student, document=made("student-a")) for where in (EPYC, XEON)]
+    found = beside([*views, latency(OLD, strategy=student, document=made("student-b"))])
+    assert marks(row_of(found, student)) == [(), (), ("digest",)]
+    assert notes(found) == [
+        "the model of distil:layers=3+torch/fp32 differs: student-a on EPYC 9B14 [one], Xeon 8581C [one]; "
+        "student-b on Xeon E5-2686 v4 [one]"
+    ]
+
+
+def made(digest: str) -> dict[str, Any]:
+    transforms = [{"step": "distil:layers=3", "key": "k", "model_digest": digest, "facts": {}}]
+    return {"strategy": {"artifact": {"facts": {"transforms": transforms}}}}
 
 
 def test_each_label_has_an_input_of_its_own() -> None:
