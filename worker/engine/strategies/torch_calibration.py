@@ -38,7 +38,7 @@ def ranges(
     """
     kind = _OBSERVERS[observer]
     seen = {name: (kind(), kind()) for name in layers}
-    handles = [model.get_submodule(name).register_forward_hook(_watching(*pair)) for name, pair in seen.items()]
+    handles = [model.get_submodule(name).register_forward_hook(_watching(name, *pair)) for name, pair in seen.items()]
     try:
         with _one_thread(), torch.inference_mode():
             for at, call in enumerate(calls):
@@ -48,30 +48,29 @@ def ranges(
         for handle in handles:
             handle.remove()
     return {
-        name: Ranges(given=_range(name, given), answered=_range(name, answered))
+        name: Ranges(given=_range(given), answered=_range(answered))
         for name, (given, answered) in seen.items()
         if bool(given.min_val <= given.max_val)  # from inf down to -inf before anything was seen
     }
 
 
-def _watching(given: torch.nn.Module, answered: torch.nn.Module) -> Callable[..., None]:
+def _watching(name: str, given: torch.nn.Module, answered: torch.nn.Module) -> Callable[..., None]:
     def watch(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], answer: torch.Tensor) -> None:
-        given(inputs[0])
-        answered(answer)
+        for observer, values in ((given, inputs[0]), (answered, answer)):
+            if not bool(torch.isfinite(values).all()):
+                raise errors.ModelError(f"layer {name}: the calibration sample gives activations that are not finite")
+            observer(values)
 
     return watch
 
 
-def _range(name: str, observer: MinMaxObserver | HistogramObserver) -> torch.Tensor:
+def _range(observer: MinMaxObserver | HistogramObserver) -> torch.Tensor:
     if isinstance(observer, HistogramObserver):
         # its scales would be those of one number of bits; the range that they come from is only to be had here
         low, high = observer._non_linear_param_search()
     else:
         low, high = observer.min_val, observer.max_val
-    found = torch.stack([low, high]).float()
-    if not bool(torch.isfinite(found).all()):
-        raise errors.ModelError(f"layer {name}: the calibration sample gave activations that are not finite")
-    return found.clone()
+    return torch.stack([low, high]).float().clone()
 
 
 @contextlib.contextmanager
