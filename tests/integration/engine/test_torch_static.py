@@ -45,12 +45,13 @@ def twin(model: records.ModelRef, data: records.DatasetRef, session: Any, *, per
     of_weights = (
         quantization.default_per_channel_weight_observer if per_channel else quantization.default_weight_observer
     )
-    inner = quantization.QConfig(activation=MinMaxObserver, weight=of_weights)
+    config: Any = quantization.QConfig
+    inner = config(activation=MinMaxObserver, weight=of_weights)
     most = 2 ** session.facts["input_bits"] - 1
-    outer = quantization.QConfig(activation=MinMaxObserver.with_args(quant_min=0, quant_max=most), weight=of_weights)
+    outer = config(activation=MinMaxObserver.with_args(quant_min=0, quant_max=most), weight=of_weights)
     for name, linear in [*whole.named_modules()]:
         if type(linear) is torch.nn.Linear:
-            linear.qconfig = inner  # type: ignore[assignment]
+            linear.qconfig = inner
             stubs = quantization.QuantStub(outer), quantization.DeQuantStub(inner)
             whole.set_submodule(name, torch.nn.Sequential(stubs[0], linear, stubs[1]))
     quantization.prepare(whole, inplace=True)  # type: ignore[no-untyped-call]

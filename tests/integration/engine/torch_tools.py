@@ -55,7 +55,7 @@ def stored_bytes(folder: Path) -> int:
     return sum(entry["data_offsets"][1] - entry["data_offsets"][0] for entry in header.values())
 
 
-def parameters(model: records.ModelRef, kind: type[torch.nn.Module]) -> dict[str, torch.Tensor]:
+def parameters(model: records.ModelRef, kind: type[Any]) -> dict[str, torch.Tensor]:
     """The weights of a model's modules of a kind, by module name."""
     found = reference(model).named_modules()
     return {name: module.weight for name, module in found if type(module) is kind}

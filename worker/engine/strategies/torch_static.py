@@ -108,7 +108,7 @@ def parameters(seen: torch.Tensor, bits: int) -> tuple[float, int]:
     """
     observer = MinMaxObserver(quant_min=0, quant_max=2**bits - 1)
     observer.min_val, observer.max_val = seen[0], seen[1]
-    scale, zero_point = observer.calculate_qparams()  # type: ignore[no-untyped-call]
+    scale, zero_point = observer.calculate_qparams()
     return float(scale), int(zero_point)
 
 
