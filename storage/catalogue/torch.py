@@ -7,12 +7,16 @@ from storage.options import Option
 
 _PACKAGES = ("torch", "transformers")
 
+AUTO_ENGINES = {"x86_64": "x86", "aarch64": "qnnpack"}
+"""Architecture → the library of int8 kernels that `engine=auto` takes there."""
+
 ENGINE = Option(
     name="engine",
     type="choice",
     default="auto",
     choices=("auto", "x86", "fbgemm", "onednn", "qnnpack"),
-    help="library of int8 kernels; auto takes x86 on Intel and AMD, qnnpack on Arm",
+    help="library of int8 kernels; auto takes "
+    + ", ".join(f"{engine} on {architecture}" for architecture, engine in AUTO_ENGINES.items()),
     needs_isa={"x86": ("avx2",), "fbgemm": ("avx2",)},
     needs_arch={
         "x86": ("x86_64",),
@@ -48,6 +52,7 @@ DESCRIPTIONS = (
         packages=_PACKAGES,
         extra="worker",
         slow_without=("avx512_fp16", "amx_fp16", "asimdhp"),
+        means="float16 ends at 65504: an activation beyond it becomes infinite and its row's answer worthless",
     ),
     Description(
         runtime="torch",
@@ -86,6 +91,8 @@ DESCRIPTIONS = (
             ),
             *SAMPLE,
         ),
+        cost="seconds to minutes: the calibration rows run once in float32, one by one",
+        means="a range of activations is a fact about the calibration sample: what lies outside of it is cut off",
         data_unless=SAMPLED,
     ),
     Description(
@@ -95,6 +102,8 @@ DESCRIPTIONS = (
         implementation="worker.engine.strategies.torch_ao:Int8WeightOnly",
         packages=(*_PACKAGES, "torchao"),
         extra="torchao",
+        means="smaller, not faster: in eager mode each call turns the int8 weights into float32 and multiplies those; "
+        "no int8 kernel runs (inductor/int8-weight-only fuses the two)",
     ),
     Description(
         runtime="torch",
@@ -108,10 +117,13 @@ DESCRIPTIONS = (
                 name="group",
                 type="choice",
                 default="64",
-                choices=("32", "64", "128", "256"),
-                help="weights that share a scale",
+                choices=("32", "64", "128"),
+                help="weights of a row that share a scale and a zero point",
             ),
         ),
         slow_without=BF16,
+        needs="linear layers whose inputs are a multiple of the group and whose outputs are one of 16; others, and the "
+        "embedding tables, stay in bfloat16",
+        means="the layers that stayed in bfloat16 are named in the artifact's facts",
     ),
 )

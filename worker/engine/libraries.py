@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.metadata
+import importlib.util
 import logging
 import os
 import warnings
@@ -88,7 +89,10 @@ def _preload_torch() -> None:
     for name in MODELING:
         with contextlib.suppress(ImportError):
             importlib.import_module(f"transformers.models.{name}.modeling_{name}")
-    from worker.engine.strategies import torch_dynamic, torch_float  # noqa: F401
+    from worker.engine.strategies import torch_dynamic, torch_float, torch_static  # noqa: F401
+
+    if importlib.util.find_spec("torchao"):
+        from worker.engine.strategies import torch_ao  # noqa: F401
 
 
 def _preload_onnxruntime() -> None:

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,16 +15,19 @@ import pytest
 import torch
 
 from storage import errors, records, strategies
+from tests.integration.engine.torch_tools import (
+    CALL,
+    ENGINES,
+    answer,
+    error,
+    opened,
+    parameters,
+    reference,
+    stored_bytes,
+    total,
+)
 from worker.engine import models, operations
-
-CALL = {
-    "input_ids": np.array([[2, 7, 9, 11, 3], [2, 8, 3, 0, 0]]),
-    "attention_mask": np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]),
-    "token_type_ids": np.zeros((2, 5), dtype=np.int64),
-}
-ENGINES = [
-    name for name in torch.backends.quantized.supported_engines if name in ("x86", "fbgemm", "onednn", "qnnpack")
-]
+from worker.engine.strategies import torch_embeddings
 
 
 @pytest.fixture(autouse=True)
@@ -30,25 +37,6 @@ def process_settings() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.backends.quantized.engine = engine
-
-
-def reference(model: records.ModelRef) -> Any:
-    from transformers import AutoModelForSequenceClassification
-
-    return AutoModelForSequenceClassification.from_pretrained(model.location, dtype=torch.float32).eval()
-
-
-def answer(model: Any) -> np.ndarray[Any, Any]:
-    names = ("input_ids", "attention_mask") if model.config.model_type == "distilbert" else tuple(CALL)
-    with torch.inference_mode():
-        logits: np.ndarray[Any, Any] = model(**{name: torch.from_numpy(CALL[name]) for name in names}).logits.numpy()
-    return logits
-
-
-def opened(model: records.ModelRef, text: str, cache: Path, threads: int = 1) -> tuple[Any, records.Artifact, Path]:
-    strategy = strategies.parse(text)
-    folder, artifact = operations.prepare(model, strategy, cache)
-    return operations.open_session(folder, strategy, threads), artifact, folder
 
 
 @pytest.mark.parametrize("architecture", ["tiny_bert", "tiny_distilbert"])
@@ -69,6 +57,14 @@ def test_bf16_halves_the_artifact_and_stays_near(tiny_bert: records.ModelRef, ca
     assert set(half.facts["linear_types"]) == {"torch.nn.modules.linear.Linear[bfloat16]"}
     assert half.logits(CALL).dtype == np.float32
     assert 0 < np.abs(half.logits(CALL) - full.logits(CALL)).max() < 0.5
+
+
+def test_fp16_halves_the_artifact_and_stays_nearer_than_bf16(tiny_bert: records.ModelRef, cache: Path) -> None:
+    half, _, folder = opened(tiny_bert, "torch/fp16", cache)
+    brain, _, _ = opened(tiny_bert, "torch/bf16", cache)
+    assert stored_bytes(folder) == 2 * total(tiny_bert)
+    assert half.facts["linear_types"] == {"torch.nn.modules.linear.Linear[float16]": 14}
+    assert 0 < error(half, tiny_bert) < error(brain, tiny_bert) < 0.5  # 10 bits of mantissa against 7
 
 
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
@@ -103,16 +99,77 @@ def test_int8_dynamic_tells_which_kernels_ran(tiny_bert: records.ModelRef, cache
     assert session.facts["linear_types"] == {"torch.ao.nn.quantized.dynamic.modules.linear.Linear[qint8]": layers}
 
 
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor, torch.quantize_per_channel")
+@pytest.mark.parametrize("architecture", ["tiny_bert", "tiny_distilbert"])
+def test_int8_embeddings_are_what_quantize_dynamic_gives_bit_for_bit(
+    architecture: str, request: pytest.FixtureRequest, cache: Path
+) -> None:
+    model = request.getfixturevalue(architecture)
+    session, artifact, folder = opened(model, "torch/int8-dynamic:embeddings", cache)
+    quantization = torch.ao.quantization
+    configs = {
+        torch.nn.Linear: quantization.default_dynamic_qconfig,
+        torch.nn.Embedding: quantization.float_qparams_weight_only_qconfig,
+    }
+    twin = quantization.quantize_dynamic(reference(model), configs)  # type: ignore[no-untyped-call]
+    assert np.array_equal(session.logits(CALL), answer(twin))
+    assert 0 < error(session, model) < 0.5
+    tables, layers = parameters(model, torch.nn.Embedding), parameters(model, torch.nn.Linear)
+    assert artifact.facts["quantized_embeddings"] == len(tables)
+    assert artifact.facts["kernels"] == {
+        "quantized::linear_dynamic": len(layers),
+        "quantized::embedding_byte": len(tables),
+    }
+    small = sum(weight.numel() for weight in (*tables.values(), *layers.values()))
+    scales = 16 * len(layers) + sum(8 * len(table) for table in tables.values())
+    assert stored_bytes(folder) == small + scales + 4 * (total(model) - small)
+
+
+def test_int8_embeddings_take_a_row_that_is_expanded_over_the_batch_and_keep_padding_at_zero() -> None:
+    table = torch.nn.Embedding(8, 16, padding_idx=0).requires_grad_(False)
+    quantized = torch_embeddings.quantize(table.weight)
+    layer = torch_embeddings.Embedding(8, 16, _weight=quantized)
+    positions = torch.arange(5).unsqueeze(0)
+    found = layer(positions.expand(3, -1))
+    assert torch.equal(found[2], layer(positions)[0])
+    assert torch.count_nonzero(found[:, 0]) == 0
+    step = (table.weight.amax(1) - table.weight.amin(1)).max() / 255
+    assert (found[0] - table.weight[:5]).abs().max() <= 0.51 * step
+
+
+def test_a_table_that_a_model_reads_in_another_way_stays_float(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8}
+    config = {**sizes, **relative, "vocab_size": 64, "max_relative_positions": 16, "type_vocab_size": 0}
+    model = records.ModelRef(name="shape", source="random", location="deberta-v2", config=config, seed=4)
+    session, artifact, _ = opened(model, "torch/int8-dynamic:embeddings", tmp_path)
+    names = [layer["name"] for layer in operations.inspect(model)["layers"] if layer["type"] == "Embedding"]
+    assert [name.rpartition(".")[2] for name in names] == ["word_embeddings", "position_embeddings", "rel_embeddings"]
+    assert artifact.facts["quantized_embeddings"] == artifact.facts["kernels"]["quantized::embedding_byte"] == 2
+    assert np.isfinite(session.logits(CALL)).all()
+
+
+def test_auto_takes_the_engine_that_the_catalogue_names_for_arm(
+    tiny_bert: records.ModelRef, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    session, _, _ = opened(tiny_bert, "torch/int8-dynamic", cache)
+    assert (session.facts["engine"], session.facts["reduce_range"]) == ("qnnpack", False)
+
+
 def test_engines_share_one_artifact(tiny_bert: records.ModelRef, tmp_path: Path) -> None:
     _, first = operations.prepare(tiny_bert, strategies.parse("torch/int8-dynamic"), tmp_path)
     _, other = operations.prepare(tiny_bert, strategies.parse("torch/int8-dynamic:engine=onednn"), tmp_path)
     _, channels = operations.prepare(tiny_bert, strategies.parse("torch/int8-dynamic:per_channel"), tmp_path)
-    assert (first.cached, other.cached, channels.cached) == (False, True, False)
-    assert first.key == other.key != channels.key
+    _, tables = operations.prepare(tiny_bert, strategies.parse("torch/int8-dynamic:embeddings"), tmp_path)
+    assert (first.cached, other.cached, channels.cached, tables.cached) == (False, True, False, False)
+    assert first.key == other.key
+    assert len({first.key, channels.key, tables.key}) == 3
 
 
 def test_artifacts_hold_nothing_that_is_executed(tiny_bert: records.ModelRef, cache: Path) -> None:
-    for text in ("torch/fp32", "torch/int8-dynamic"):
+    for text in ("torch/fp32", "torch/int8-dynamic", "torch/int8-dynamic:embeddings"):
         folder, _ = operations.prepare(tiny_bert, strategies.parse(text), cache)
         assert {path.suffix for path in folder.iterdir()} == {".safetensors", ".json"}
 
@@ -181,3 +238,19 @@ def test_inspect_tells_layers_and_what_int8_reaches(tiny_bert: records.ModelRef)
     assert sum(layer["parameters"] for layer in told["layers"]) == told["parameters"]
     assert (told["source_dtype"], told["max_tokens"], told["digest"]) == ("float16", 32, models.identify(tiny_bert))
     assert told["labels"] == ["greet", "leave", "pay", "oos"]
+
+
+@pytest.mark.slow
+def test_the_torch_family_starts_where_torchao_is_missing() -> None:
+    program = """
+import sys
+sys.modules["torchao"] = None  # as if it were not installed
+from worker.engine import operations
+operations.preload("torch")
+print([name in sys.modules for name in ("worker.engine.strategies.torch_static", "worker.engine.strategies.torch_ao")])
+"""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[True, False]", "")

@@ -1,4 +1,4 @@
-"""PyTorch eager with int8 linear layers: weights quantized ahead, activations call by call.
+"""PyTorch eager with int8 linear layers: weights quantized ahead, activations call by call; embedding tables on demand.
 
 Weights are quantized as `torch.ao.quantization.quantize_dynamic` does it (symmetric qint8, min-max; a tensor
 or a row at a time). They do not depend on the engine, so one artifact serves all of them: packing for an
@@ -21,8 +21,9 @@ from torch.ao.nn.quantized.modules.utils import _quantize_weight
 from torch.ao.quantization import qconfig
 
 from storage import errors, strategies
+from storage.catalogue import torch as catalogue
 from worker.engine import checkpoints, models
-from worker.engine.strategies import base, torch_float
+from worker.engine.strategies import base, torch_embeddings, torch_float, torch_plain
 
 
 class Int8Dynamic:
@@ -30,7 +31,7 @@ class Int8Dynamic:
 
     def recipe(self, strategy: strategies.Strategy) -> Mapping[str, Any]:
         """The engine is missing on purpose: it changes no stored byte."""
-        return {"strategy": strategy.name, "per_channel": strategy.flag("per_channel")}
+        return {"strategy": strategy.name, **{name: strategy.flag(name) for name in ("per_channel", "embeddings")}}
 
     def builds_on(self, strategy: strategies.Strategy) -> strategies.Strategy | None:
         """Made from the model itself."""
@@ -40,21 +41,27 @@ class Int8Dynamic:
         """Write int8 weights with scales and zero points as plain tensors, everything else in float32."""
         model = models.load(source.model)
         layers = quantizable(model)
+        tables = torch_embeddings.looked_up(model) if strategy.flag("embeddings") else []
         tensors = dict(model.state_dict(keep_vars=True))
         for name in layers:
-            weight = quantize_weight(tensors[f"{name}.weight"], per_channel=strategy.flag("per_channel"))
-            del tensors[f"{name}.weight"]  # its plain int8 parts stand for it
-            tensors |= _plain(f"{name}.weight", weight)
-        facts = {"quantized_layers": len(layers), **models.facts(source.model, model)}
+            weight = quantize_weight(tensors.pop(f"{name}.weight"), per_channel=strategy.flag("per_channel"))
+            tensors |= torch_plain.parts(f"{name}.weight", weight)
+        for name in tables:
+            table = torch_embeddings.quantize(tensors.pop(f"{name}.weight"))
+            tensors |= torch_plain.parts(f"{name}.weight", table)
+        counts = {"quantized_layers": len(layers), "quantized_embeddings": len(tables)}
+        facts = {**counts, **models.facts(source.model, model)}
         recipe = {
             "strategy": strategy.name,
             "inputs": list(models.input_names(model.config)),
             "facts": facts,
             "quantized": layers,
+            "embeddings": tables,
         }
         checkpoints.write(folder, checkpoints.Checkpoint(tensors=tensors, recipe=recipe), model.config)
         # outside the recipe: taken of the engine that prepared, while the artifact serves every engine
-        return {**facts, "kernels": kernels(self.open(folder, strategy, torch.get_num_threads()))}
+        words = ("linear", "embedding") if tables else ("linear",)
+        return {**facts, "kernels": kernels(self.open(folder, strategy, torch.get_num_threads()), words)}
 
     def open(self, folder: Path, strategy: strategies.Strategy, threads: int) -> torch_float.TorchSession:
         """Rebuild the int8 layers, packed for the strategy's engine."""
@@ -62,26 +69,32 @@ class Int8Dynamic:
         engine = set_engine(strategy.option("engine"))
         checkpoint = checkpoints.read(folder)
         model = checkpoints.empty_model(folder)
-        fill(model, checkpoint.tensors, checkpoint.recipe["quantized"])
+        tensors = checkpoint.tensors
+        layers: dict[str, torch.nn.Module] = {name: _layer(name, tensors) for name in checkpoint.recipe["quantized"]}
+        layers |= torch_embeddings.layers(checkpoint.recipe["embeddings"], tensors)
+        fill(model, tensors, layers)
         # qnnpack's kernels ignore the request and use all 8 bits, as torch itself warns
         facts = {"engine": engine, "reduce_range": engine != "qnnpack"}
         return torch_float.session(model.requires_grad_(False), checkpoint, facts)
 
 
-def kernels(session: torch_float.TorchSession) -> dict[str, int]:
-    """Which linear operators one call really dispatches, and how often: torch's profiler as the witness."""
+def kernels(session: torch_float.TorchSession, words: Sequence[str] = ("linear",)) -> dict[str, int]:
+    """Which operators with one of the words in their names one call really dispatches, and how often.
+
+    Torch's profiler is the witness.
+    """
     probe = {name: np.ones((1, 4), dtype=np.int64) for name in session.inputs}
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         session.logits(probe)
-    return {event.key: event.count for event in profile.key_averages() if "linear" in event.key}
+    return {event.key: event.count for event in profile.key_averages() if any(word in event.key for word in words)}
 
 
-def fill(model: torch.nn.Module, tensors: dict[str, torch.Tensor], quantized: Sequence[str]) -> None:
-    """Put an artifact's tensors into an empty model, with int8 layers in the place of the quantized ones.
+def fill(model: torch.nn.Module, tensors: dict[str, torch.Tensor], layers: Mapping[str, torch.nn.Module]) -> None:
+    """Put an artifact's tensors into an empty model, and quantized layers in the place of those of their names.
 
-    Takes tensors out as it packs them, so that a weight and its packed form need not live together for long.
+    The layers have taken their own tensors out, so that a weight and its packed form need not live together for long.
+    Raises ModelError for tensors that are missing or left over.
     """
-    layers = {name: _layer(name, tensors) for name in quantized}
     missing, unexpected = model.load_state_dict(tensors, strict=False, assign=True)
     absent = [key for key in missing if key.rpartition(".")[0] not in layers]
     if absent or unexpected:
@@ -115,30 +128,12 @@ def set_engine(option: str) -> str:
 
 
 def _usual_engine() -> str:
-    return "x86" if platform.machine() in ("x86_64", "AMD64") else "qnnpack"
-
-
-def _plain(name: str, weight: torch.Tensor) -> dict[str, torch.Tensor]:
-    """A qint8 weight as tensors that safetensors knows; scale and zero point are scalars or [rows]."""
-    if weight.qscheme() in (torch.per_channel_affine, torch.per_channel_symmetric):
-        scales, zero_points = weight.q_per_channel_scales(), weight.q_per_channel_zero_points()
-    else:
-        scales = torch.tensor(weight.q_scale(), dtype=torch.float64)
-        zero_points = torch.tensor(weight.q_zero_point(), dtype=torch.int64)
-    return {f"{name}.int8": weight.int_repr(), f"{name}.scale": scales, f"{name}.zero_point": zero_points}
-
-
-def _quantized(name: str, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The reverse of `_plain`; takes the tensors out."""
-    values, scale, zero = (tensors.pop(f"{name}.{part}") for part in ("int8", "scale", "zero_point"))
-    if scale.dim() == 0:
-        return torch._make_per_tensor_quantized_tensor(values, scale.item(), int(zero.item()))
-    return torch._make_per_channel_quantized_tensor(values, scale, zero, 0)
+    return catalogue.AUTO_ENGINES.get(platform.machine(), "qnnpack")
 
 
 def _layer(name: str, tensors: dict[str, torch.Tensor]) -> dynamic.Linear:
     """One int8 layer, packed for the engine in force; takes its tensors out."""
-    weight = _quantized(f"{name}.weight", tensors)
+    weight = torch_plain.take(f"{name}.weight", tensors)
     # not its own size: the constructor would pack an empty weight of it first
     layer = dynamic.Linear(1, 1)  # type: ignore[no-untyped-call]
     layer.out_features, layer.in_features = weight.shape

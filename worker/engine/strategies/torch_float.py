@@ -93,6 +93,12 @@ class BFloat16(Float32):
     dtype = torch.bfloat16
 
 
+class Float16(Float32):
+    """`torch/fp16`: weights and activations in float16, whose largest number is 65504; buffers as for bf16."""
+
+    dtype = torch.float16
+
+
 def session(model: torch.nn.Module, checkpoint: checkpoints.Checkpoint, facts: Mapping[str, Any]) -> TorchSession:
     """A session over a loaded model, with what is in it."""
     told = {
@@ -106,13 +112,13 @@ def session(model: torch.nn.Module, checkpoint: checkpoints.Checkpoint, facts: M
 
 
 def linear_types(model: torch.nn.Module) -> dict[str, int]:
-    """How many linear layers of each kind really are in the model: the class with its dtype."""
+    """How many linear layers of each kind really are in the model: the class with its weight's dtype or kind."""
     found: dict[str, int] = {}
     for module in model.modules():
         if isinstance(module, (torch.nn.Linear, torch.ao.nn.quantized.Linear)):
             weight: Any = module.weight
             weight = weight() if callable(weight) else weight
-            name = f"{type(module).__module__}.{type(module).__name__}[{str(weight.dtype).removeprefix('torch.')}]"
+            name = f"{type(module).__module__}.{type(module).__name__}[{_kind(weight)}]"
             found[name] = found.get(name, 0) + 1
     return found
 
@@ -126,3 +132,9 @@ def set_threads(threads: int) -> None:
 
 def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _kind(weight: torch.Tensor) -> str:
+    """Its dtype; of torchao's tensors, which give the dtype that they stand for, the class."""
+    plain = type(weight) in (torch.Tensor, torch.nn.Parameter)
+    return str(weight.dtype).removeprefix("torch.") if plain else type(weight).__name__
