@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from typer.testing import Result
 from scheduler.cli import main, strategies
 from storage import records
 from storage.catalogue import registry
+from tests import distributions
 from tests.unit.scheduler import probed as machines
 from tests.unit.scheduler.probed import HASWELL, TORCH_ONLY, probed
 
@@ -60,6 +62,18 @@ def test_the_list_holds_pairs_by_runtime_and_then_transforms(monkeypatch: pytest
     assert {row["name"] for row in rows} == {*registry.descriptions(), *registry.transforms_by_name()}
     assert kinds == sorted(kinds)
     assert sum(a != b for a, b in itertools.pairwise(runtimes)) == len(set(runtimes)) - 1, "a runtime is torn apart"
+
+
+def test_what_another_package_adds_stands_with_its_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code = (
+        "from storage.catalogue.descriptions import Description\n"
+        "MORE = Description(runtime='torch', precision='fp64', summary='more digits', implementation='x:Y',"
+        " packages=())"
+    )
+    with distributions.installed(tmp_path, "mylab", {"mylab_more.py": code}, {"more": "mylab_more:MORE"}):
+        names = list(listed(monkeypatch))
+        assert "more digits" in invoke(monkeypatch, "--runtime", "torch").stdout
+    assert names.index("torch/int4-weight-only") + 1 == names.index("torch/fp64") < names.index("inductor/fp32")
 
 
 def test_the_table_fits_80_columns_and_loses_no_name_reason_or_value(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,9 @@ IMPOSTOR = Description(
     runtime="torch", precision="fp32", summary="not the real one", implementation="mylab_engine:Exact", packages=()
 )
 PLUS = Transform(name="a+b", summary="cannot be written", implementation="mylab_engine:Swap", packages=())
+BLANK = Description(
+    runtime="my lab", precision="exact", summary="neither can this", implementation="mylab_engine:Exact", packages=()
+)
 OTHER = "no description"
 """
 
@@ -41,6 +44,7 @@ ENTRIES = {
     "swap": "mylab_catalogue:SWAP",
     "impostor": "mylab_catalogue:IMPOSTOR",
     "plus": "mylab_catalogue:PLUS",
+    "blank": "mylab_catalogue:BLANK",
     "other": "mylab_catalogue:OTHER",
     "gone": "mylab_catalogue:GONE",
     "broken": "mylab_broken:ANYTHING",
@@ -92,10 +96,11 @@ def test_what_another_package_gets_wrong_is_named_in_the_log_and_left_out(caplog
         ("mylab_catalogue:GONE", "cannot be loaded"),
         ("mylab_catalogue:OTHER", "is no Description or Transform, but 'no description'"),
         ("mylab_catalogue:PLUS", "has a name that cannot be written: 'a+b'"),
+        ("mylab_catalogue:BLANK", "has a name that cannot be written: 'my lab/exact'"),
         ("torch/fp32", "has the name of one that is there, and is left out"),
     ):
         assert any(all(word in line for word in words) for line in said), words
-    assert len(said) == 5
+    assert len(said) == 6
 
 
 def test_nothing_of_another_package_stays_when_it_is_gone(tmp_path: Path) -> None:
