@@ -204,5 +204,5 @@ def _step(text: str) -> Step:
 
 def all_options() -> Iterator[Option]:
     """The options of everything in the catalogue, repeats and all."""
-    for part in (*registry.transforms_by_name().values(), *registry.descriptions().values()):
+    for part in registry.parts():
         yield from part.options

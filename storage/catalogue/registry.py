@@ -57,6 +57,11 @@ def transforms_by_name() -> Mapping[str, Transform]:
     return _by_name(transforms.TRANSFORMS, (part for part in _added() if isinstance(part, Transform)))
 
 
+def parts() -> tuple[Description | Transform, ...]:
+    """Pairs, then transforms."""
+    return (*descriptions().values(), *transforms_by_name().values())
+
+
 @functools.cache
 def packages() -> tuple[str, ...]:
     """Distributions whose versions belong to a result: ours, then what added strategies stand on."""

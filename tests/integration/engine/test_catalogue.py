@@ -17,13 +17,13 @@ from storage.catalogue.descriptions import Description, Transform
 from worker.engine import libraries
 from worker.engine.strategies import base
 
-PARTS = (*registry.descriptions().values(), *registry.transforms_by_name().values())
-METHODS = {
+PARTS = registry.parts()
+METHODS: dict[type, tuple[str, ...]] = {
     Description: ("recipe", "builds_on", "prepare", "open"),
     Transform: ("recipe", "apply"),
 }
 PROTOCOLS: dict[type, type] = {Description: base.Implementation, Transform: base.Transformation}
-FOLDERS = {Description: "strategies", Transform: "transforms"}
+FOLDERS: dict[type, str] = {Description: "strategies", Transform: "transforms"}
 OPTIONAL = frozenset(registry.PACKAGES)
 
 

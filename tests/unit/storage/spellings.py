@@ -37,7 +37,8 @@ class Case:
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """A few transforms and a pair; options in any order, defaults or not, shares or percent, bare flags, blanks."""
-    parts = [*map(registry.transform, draw(_STEPS)), registry.describe(draw(_PAIRS))]
+    steps, pair = draw(_STEPS), draw(_PAIRS)
+    parts: list[Description | Transform] = [*map(registry.transform, steps), registry.describe(pair)]
     values = [_values(draw, part.options) for part in parts]
     text, again = (
         "+".join(_text(draw, part, given) for part, given in zip(parts, values, strict=True)) for _ in range(2)
@@ -47,9 +48,13 @@ def cases(draw: st.DrawFn) -> Case:
 
 def near_texts() -> st.SearchStrategy[str]:
     """Words of the grammar in any order."""
-    parts = (*registry.descriptions().values(), *registry.transforms_by_name().values())
-    options = {option.name for part in parts for option in part.options}
-    words = [part.name for part in parts] + sorted(options) + list("+:,=%/.-0123456789") + ["true", "1e9", "2:4", " "]
+    options = {option.name for part in registry.parts() for option in part.options}
+    words = (
+        [part.name for part in registry.parts()]
+        + sorted(options)
+        + list("+:,=%/.-0123456789")
+        + ["true", "1e9", "2:4", " "]
+    )
     return st.lists(st.sampled_from(words), max_size=12).map("".join)
 
 
@@ -96,7 +101,8 @@ def _text(draw: Draw, part: Description | Transform, values: dict[str, str]) -> 
         if values[option.name] != option.default or draw(_COIN)
     ]
     tail = ",".join(draw(_BLANKS) + text + draw(_BLANKS) for text in written)
-    return draw(_BLANKS) + part.name + draw(_BLANKS) + (":" if written or draw(_COIN) else "") + tail
+    colon = ":" if written or draw(_COIN) else ""
+    return f"{draw(_BLANKS)}{part.name}{draw(_BLANKS)}{colon}{tail}"
 
 
 def _option(draw: Draw, option: Option, value: str) -> str:

@@ -4,6 +4,7 @@ import pytest
 
 from storage import errors, options
 from storage.catalogue import registry
+from storage.catalogue.descriptions import Part
 from storage.options import Option
 
 KIND = Option(name="kind", type="choice", default="plain", choices=("plain", "1:4", "2:4"), help="")
@@ -140,8 +141,8 @@ def test_a_bare_word_is_no_option_where_none_is_positional() -> None:
         options.read("it", (), "x=1")
 
 
-@pytest.mark.parametrize("part", [*registry.descriptions().values(), *registry.transforms_by_name().values()])
-def test_the_catalogue_spells_its_own_options_rightly(part: registry.Part) -> None:
+@pytest.mark.parametrize("part", registry.parts(), ids=lambda part: part.name)
+def test_the_catalogue_spells_its_own_options_rightly(part: Part) -> None:
     names = [option.name for option in part.options]
     assert len(set(names)) == len(names)
     assert sum(option.positional for option in part.options) <= 1
