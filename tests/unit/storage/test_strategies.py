@@ -185,7 +185,7 @@ def test_trainings_are_named_with_everything_before_them(text: str, trained: lis
             "openvino/bf16",
             X86,
             ALL,
-            "openvino/bf16 needs avx512_bf16 or amx_bf16 or bf16 or svebf16, which this CPU lacks",
+            f"openvino/bf16 needs {' or '.join(registry.describe('openvino/bf16').needs_isa)}, which this CPU lacks",
         ),
         ("openvino/fp32", RISC, ALL, "openvino/fp32 exists on x86_64, aarch64 only, this is riscv64"),
         ("inductor/int8-static", GRAVITON, ALL, "inductor/int8-static exists on x86_64 only, this is aarch64"),
