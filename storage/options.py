@@ -46,6 +46,8 @@ class Option:
     def normal(self, owner: str, value: str | None) -> str:
         """The one spelling of a value as it was written (None: the bare name); StrategyError for one that is none."""
         found = self._normal(value)
+        if found is None and value is None:
+            raise errors.StrategyError(f"{owner}: {self.name} needs a value: {self.name}=…, {self.accepts}")
         if found is None:
             near = errors.nearest(value or "", self.choices)
             raise errors.StrategyError(f"{owner}: {self.name} is {self.accepts}, not {value!r}{near}")
@@ -71,9 +73,10 @@ class Option:
             return None
         if self.type == "int" and not (number.is_integer() and re.fullmatch(r"\d+", text)):
             return None
-        if not self._within(number):
+        written = f"{number:.12g}" if self.type == "float" else text
+        if not self._within(float(written)):  # as it is written: what rounds to a bound would not be read again
             return None
-        return str(int(number)) if self.type == "int" else f"{number:.12g}"
+        return str(int(number)) if self.type == "int" else _plain(written)
 
     def _within(self, number: float) -> bool:
         low, high = self.low, self.high
@@ -84,14 +87,17 @@ class Option:
         return (low is None or number >= low) and (high is None or number <= high)
 
     def _bounds(self) -> str:
-        low, high = self.low, self.high
+        low, high = (None if bound is None else f"{bound:.12g}" for bound in (self.low, self.high))
         if self.inside and low is not None and high is not None:
-            return f" between {low:g} and {high:g}, both excluded"
+            return f" between {low} and {high}, both excluded"
         if low is not None and high is not None:
-            return f" from {low:g} to {high:g}"
-        if low is not None:
-            return f" {'above' if self.inside else 'from'} {low:g}"
-        return ""
+            return f" from {low} to {high}"
+        return "" if low is None else f" {'above' if self.inside else 'from'} {low}"
+
+
+def _plain(written: str) -> str:
+    """A number without what another spelling could leave out: `+` would begin another part of a strategy."""
+    return "0" if written == "-0" else written.replace("e+", "e")
 
 
 def find(owner: str, options: Sequence[Option], name: str) -> Option:

@@ -76,7 +76,7 @@ class Step(Chosen):
     @property
     def trains(self) -> bool:
         """Whether it trains: minutes to hours, and other weights each time and place."""
-        return self.option(self.part.training) != "0"
+        return bool(self.part.training) and self.option(self.part.training) != "0"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +134,7 @@ PLAIN = "torch/fp32"
 def parse(text: str) -> Strategy:
     """A strategy string in its normal form; raises StrategyError, which names the nearest valid word."""
     *before, last = (piece.strip() for piece in text.split("+"))
-    if "/" not in last.partition(":")[0] and last.partition(":")[0] in registry.transforms_by_name():
+    if last.partition(":")[0].strip() in registry.transforms_by_name():
         raise errors.StrategyError(f"{text!r} ends in a transform; a runtime must follow, such as {text}+{PLAIN}")
     if len(before) > MAX_STEPS:
         raise errors.StrategyError(f"{text!r} has {len(before)} transforms, at most {MAX_STEPS} are allowed")
@@ -153,7 +153,7 @@ def parse_step(text: str) -> Step:
 def unsupported(strategy: Strategy, hardware: records.Hardware, environment: records.Environment) -> str | None:
     """Why a platform cannot run a strategy, with what would help; None where it can."""
     for chosen in strategy.parts:
-        reason = _part_unsupported(chosen, hardware, environment)
+        reason = unsupported_part(chosen, hardware, environment)
         if reason is not None:
             return reason
     return None
@@ -172,11 +172,12 @@ def meanings(strategy: Strategy) -> tuple[str, ...]:
     return tuple(f"{chosen.name}: {chosen.part.means}" for chosen in strategy.parts if chosen.part.means)
 
 
-def _part_unsupported(chosen: Chosen, hardware: records.Hardware, environment: records.Environment) -> str | None:
+def unsupported_part(chosen: Chosen, hardware: records.Hardware, environment: records.Environment) -> str | None:
+    """As `unsupported`, of one part alone."""
     part = chosen.part
     missing = [package for package in part.packages if package not in environment.packages]
     if missing:
-        return f"{chosen.name} needs {', '.join(missing)}, not installed here; pip install 'quantfleet[{part.extra}]'"
+        return f"{chosen.name} needs {', '.join(missing)}, not installed here; {part.install}"
     if part.needs_arch and hardware.architecture not in part.needs_arch:
         return f"{chosen.name} exists on {', '.join(part.needs_arch)} only, this is {hardware.architecture}"
     if part.needs_isa and not set(part.needs_isa) & set(hardware.isa):
@@ -203,5 +204,5 @@ def _step(text: str) -> Step:
 
 def all_options() -> Iterator[Option]:
     """The options of everything in the catalogue, repeats and all."""
-    for part in (*registry.transforms_by_name().values(), *registry.descriptions().values()):
+    for part in registry.parts():
         yield from part.options

@@ -12,9 +12,6 @@ from storage import records
 from storage.catalogue import registry
 from worker import isa
 
-PACKAGES = registry.PACKAGES
-"""Distributions whose version belongs to a result."""
-
 SETTINGS = ("OMP_", "KMP_", "GOMP_", "MALLOC_", "MKL_", "ONEDNN_", "DNNL_")
 """Beginnings of the environment variables that move numbers."""
 
@@ -40,7 +37,7 @@ def probe(environ: Mapping[str, str] = os.environ) -> records.Environment:
 def versions() -> dict[str, str]:
     """Package → version of those that are installed."""
     found = {}
-    for name in PACKAGES:
+    for name in registry.packages():
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

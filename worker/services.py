@@ -104,12 +104,14 @@ def store_finding(config: settings.Settings) -> Finding:
 
 def _runtime(extra: str, packages: list[str], versions: Mapping[str, str]) -> Finding:
     missing = [package for package in packages if package not in versions]
+    check = f"extra {extra}" if extra else "added strategies"
     if not missing:
         seen = ", ".join(f"{package} {versions[package]}" for package in packages)
-        return Finding(check=f"extra {extra}", level="ok", seen=seen)
+        return Finding(check=check, level="ok", seen=seen)
     seen = f"{', '.join(missing)} not installed: strategies that need it cannot run here"
     level: Literal["warn", "bad"] = "bad" if "torch" in missing else "warn"  # without torch not even a baseline runs
-    return Finding(check=f"extra {extra}", level=level, seen=seen, advice=f"pip install 'quantfleet[{extra}]'")
+    what = f"'quantfleet[{extra}]'" if extra else " ".join(missing)
+    return Finding(check=check, level=level, seen=seen, advice=f"pip install {what}")
 
 
 def _holder(path: Path) -> str:

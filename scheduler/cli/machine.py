@@ -1,4 +1,4 @@
-"""Commands about this machine: `hardware`, `doctor`, `strategies`."""
+"""Commands about this machine: `hardware`, `doctor`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,6 @@ import typer
 from scheduler import worker_process
 from scheduler.cli.options import BrokerOption, DatabaseOption
 from storage import records
-from storage import strategies as known
-from storage.catalogue import registry
-from storage.catalogue.descriptions import Description
-from storage.options import Option
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -70,24 +66,6 @@ def doctor(
         raise typer.Exit(1)
 
 
-def strategies(as_json: AsJson = False) -> None:
-    """List the strategies, their options, and whether each can run on this machine.
-
-    \b
-    Examples:
-      quantfleet strategies
-      quantfleet strategies --json | jq '.[] | select(.here == "yes") | .name'
-    """
-    answer = worker_process.ask("probe", {})
-    machine = records.from_document(records.Hardware, answer["hardware"])
-    software = records.from_document(records.Environment, answer["environment"])
-    rows = [strategy_row(description, machine, software) for description in registry.descriptions().values()]
-    if as_json:
-        _print_json(rows)
-    else:
-        _print_strategies(rows)
-
-
 def hardware_rows(machine: records.Hardware) -> list[tuple[str, str]]:
     """Name and value of each fact for people."""
     cores = f"{machine.physical_cores} physical, {machine.logical_cores} logical"
@@ -118,38 +96,6 @@ def environment_rows(software: records.Environment) -> list[tuple[str, str]]:
         ("allocator", software.allocator or "the C library's"),
         ("settings", "\n".join(f"{name}={value}" for name, value in software.settings.items()) or "none"),
     ]
-
-
-def strategy_row(description: Description, machine: records.Hardware, software: records.Environment) -> dict[str, Any]:
-    """A strategy as `--json` shows it: `here` is "yes", "slow" or "no", `why` the reason."""
-    plain = known.parse(description.name)
-    reason = known.unsupported(plain, machine, software)
-    warning = known.caution(plain, machine)
-    return {
-        "name": description.name,
-        "summary": description.summary,
-        "here": "no" if reason else "slow" if warning else "yes",
-        "why": reason or warning,
-        "options": [_option_row(description, option, machine, software) for option in description.options],
-    }
-
-
-def _option_row(
-    description: Description,
-    option: Option,
-    machine: records.Hardware,
-    software: records.Environment,
-) -> dict[str, Any]:
-    values = option.choices if option.type == "choice" else ("true", "false") if option.type == "flag" else ()
-    chosen = {value: known.parse(f"{description.name}:{option.name}={value}") for value in values}
-    refused = {value: known.unsupported(strategy, machine, software) for value, strategy in chosen.items()}
-    return {
-        "name": option.name,
-        "values": list(values) or [option.accepts],
-        "default": option.default,
-        "help": option.help,
-        "not_here": {value: reason for value, reason in refused.items() if reason},
-    }
 
 
 def _print_json(document: Any) -> None:
@@ -184,28 +130,3 @@ def _print_findings(findings: Sequence[Mapping[str, str]]) -> None:
     Console().print(table)
     counts = {level: sum(finding["level"] == level for finding in findings) for level in MARKS}
     typer.echo(f"{counts['bad']} bad, {counts['warn']} to look at, {counts['ok']} fine")
-
-
-def _print_strategies(rows: Sequence[Mapping[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("strategy", "here", "what", box=box.SIMPLE_HEAD, pad_edge=False)
-    colours = {"yes": "green", "slow": "yellow", "no": "red"}
-    for row in rows:
-        what = Text(row["summary"])
-        if row["why"]:
-            what.append(f"\n→ {row['why']}", style="dim")
-        for option in row["options"]:
-            what.append(f"\n:{_option_text(option)}", style="dim")
-        table.add_row(Text(row["name"], no_wrap=True), Text(row["here"], style=colours[row["here"]]), what)
-    Console().print(table)
-
-
-def _option_text(option: Mapping[str, Any]) -> str:
-    values = "|".join(option["values"])
-    refused = option["not_here"]
-    tail = f"; not here: {', '.join(refused)}" if refused else ""
-    return f"{option['name']}={values} (default {option['default']}{tail}): {option['help']}"

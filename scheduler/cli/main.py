@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "worker": ("scheduler.cli.worker:worker", "Fleet", "Join the fleet: measure here what is submitted."),
     "results": ("scheduler.cli.results:results", "Results", "List stored results, one job a row."),
     "compare": ("scheduler.cli.results:compare", "Results", "Compare strategies with their baseline."),
-    "strategies": ("scheduler.cli.machine:strategies", "Machine", "List the strategies and what runs here."),
+    "strategies": ("scheduler.cli.strategies:app", "Machine", "List the strategies and what runs here; explain one."),
     "hardware": ("scheduler.cli.machine:hardware", "Machine", "Show this machine's fingerprint and software."),
     "doctor": ("scheduler.cli.machine:doctor", "Machine", "Check whether this machine is fit to measure."),
     "model": ("scheduler.cli.model:app", "Models", "Train or inspect a model."),

@@ -15,7 +15,7 @@ class Part:
     summary: str
     implementation: str  # "module:Class", loaded late by worker.engine
     packages: tuple[str, ...]  # distributions that it imports to prepare or to run
-    extra: str  # quantfleet's extra that installs them
+    extra: str = ""  # quantfleet's extra that installs them; empty: they are installed by their names
     options: tuple[Option, ...] = ()
     needs_arch: tuple[str, ...] = ()  # architectures, one suffices; empty: any
     needs_isa: tuple[str, ...] = ()  # instruction sets, one suffices; empty: none needed
@@ -24,6 +24,12 @@ class Part:
     cost: str = "seconds"  # what preparing costs, for people
     means: str = ""  # what a person should know of its results; stored with each of them
     data_unless: Mapping[str, str] | None = None  # reads the dataset of its option `data`, unless its options are these
+
+    @property
+    def install(self) -> str:
+        """The command that installs its packages."""
+        what = f"'quantfleet[{self.extra}]'" if self.extra else " ".join(self.packages)
+        return f"pip install {what}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +50,7 @@ class Transform(Part):
     """Something that makes another model of a model before a runtime executes it."""
 
     name: str
-    training: str  # the option that says how much is trained; "0": nothing
+    training: str = ""  # the option that says how much is trained, "0": nothing; empty: it never trains
 
 
 DATA = Option(

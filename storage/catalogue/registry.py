@@ -1,7 +1,8 @@
 """Every description that exists: built in, and added by other packages.
 
 Another package adds its own through the entry point group `quantfleet.strategies`, each entry naming a `Description`
-or a `Transform`.
+or a `Transform`. What cannot be loaded, cannot be spelled in a strategy, or has the name of another one is named in the
+log and left out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
@@ -35,6 +37,8 @@ PACKAGES = (
 )
 """Distributions that strategies stand on: their versions belong to each result, and hosts can be selected by them."""
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
 log = logging.getLogger(__name__)
 
 P = TypeVar("P", Description, Transform)
@@ -44,15 +48,24 @@ P = TypeVar("P", Description, Transform)
 def descriptions() -> Mapping[str, Description]:
     """Every pair of runtime and precision by its name, in the order of registration."""
     built_in = (*torch.DESCRIPTIONS, *inductor.DESCRIPTIONS, *onnxruntime.DESCRIPTIONS, *openvino.DESCRIPTIONS)
-    added = (part for part in _added() if isinstance(part, Description))
-    return _by_name((*built_in, *added))
+    return _by_name(built_in, (part for part in _added() if isinstance(part, Description)))
 
 
 @functools.cache
 def transforms_by_name() -> Mapping[str, Transform]:
     """Every transform by its name, in the order of registration."""
-    added = (part for part in _added() if isinstance(part, Transform))
-    return _by_name((*transforms.TRANSFORMS, *added))
+    return _by_name(transforms.TRANSFORMS, (part for part in _added() if isinstance(part, Transform)))
+
+
+def parts() -> tuple[Description | Transform, ...]:
+    """Pairs, then transforms."""
+    return (*descriptions().values(), *transforms_by_name().values())
+
+
+@functools.cache
+def packages() -> tuple[str, ...]:
+    """Distributions whose versions belong to a result: ours, then what added strategies stand on."""
+    return tuple(dict.fromkeys((*PACKAGES, *(package for part in _added() for package in part.packages))))
 
 
 def describe(name: str) -> Description:
@@ -77,10 +90,11 @@ def absent(part: Part) -> list[str]:
     return [package for package in part.packages if importlib.util.find_spec(package) is None]
 
 
-def _by_name(parts: Iterable[P]) -> dict[str, P]:
-    found: dict[str, P] = {}
-    for part in parts:
-        found.setdefault(part.name, part)
+def _by_name(built_in: Iterable[P], added: Iterable[P]) -> dict[str, P]:
+    found = {part.name: part for part in built_in}
+    for part in added:
+        if found.setdefault(part.name, part) is not part:
+            log.warning("strategy %s of another package has the name of one that is there, and is left out", part.name)
     return found
 
 
@@ -97,10 +111,16 @@ def _load_added() -> Iterator[Part]:
         except Exception as exc:  # another package's code may raise anything
             log.warning("strategy %s of another package cannot be loaded: %s", entry.value, exc)
             continue
-        if isinstance(part, (Description, Transform)):
-            yield part
-        else:
+        if not isinstance(part, (Description, Transform)):
             log.warning("strategy %s of another package is no Description or Transform, but %r", entry.value, part)
+        elif not all(_NAME.fullmatch(word) for word in _words(part)):
+            log.warning("strategy %s of another package has a name that cannot be written: %r", entry.value, part.name)
+        else:
+            yield part
+
+
+def _words(part: Description | Transform) -> tuple[str, ...]:
+    return (part.runtime, part.precision) if isinstance(part, Description) else (part.name,)
 
 
 def _unknown(name: str, known: Mapping[str, Description]) -> str:

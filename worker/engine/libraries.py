@@ -60,9 +60,13 @@ def silence_transformers() -> None:
 
 
 def preload(family: str) -> None:
-    """Import everything heavy that a runtime family uses; starts no thread, so that a fork is safe afterwards."""
+    """Import everything heavy that a runtime family uses; starts no thread, so that a fork is safe afterwards.
+
+    Nothing for the runtime of another package: its processes import what they need, each for itself.
+    """
     settle()
-    _PRELOADS[family]()
+    if family in _PRELOADS:
+        _PRELOADS[family]()
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

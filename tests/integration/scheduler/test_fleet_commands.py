@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from storage import database, errors, hosts, lifecycle, queries, records, strategies
+from storage import database, errors, hosts, lifecycle, queries, records
+from storage.catalogue import registry
 from tests import builders, services
 from tests.integration.scheduler.conftest import STUDY, Bench, bench
 
@@ -394,7 +395,7 @@ def test_a_worker_that_can_never_work_is_refused_early(
 def test_a_worker_without_its_libraries_says_which_extra_has_them(
     fleet: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strategies, "installed", lambda description: ["torch"])
+    monkeypatch.setattr(registry, "absent", lambda part: ["torch"])
     ended = fleet.call("worker")
     assert ended.code == 2
     assert "a worker needs torch, not installed here: pip install 'quantfleet[worker]'" in ended.err
