@@ -9,14 +9,14 @@ _FLOAT = ("openvino", "torch", "transformers")
 _PACKAGES = (*_FLOAT, "nncf")
 _ARCH = ("x86_64", "aarch64")
 
-_BF16 = ("avx512_bf16", "amx_bf16")
-"""The plugin knows bfloat16 on x86 alone; on Arm it would take float32."""
+_BF16 = ("avx512_bf16", "amx_bf16", "avx_ne_convert")
+"""The CPU plugin knows bfloat16 on x86 alone (its precision_support.cpp); on Arm it would take float32."""
 
 _DECOMPRESSION = ("avx2", "asimd")
-"""What its products with compressed weights are written for; on lesser x86 CPUs it crashes."""
+"""What its products with compressed weights are written for; capped below AVX2 it ends in a segmentation fault."""
 
 _DYNAMIC = ("avx512_vnni", "avx_vnni", "asimddp", "i8mm")
-"""Dot products of int8: without them it multiplies compressed weights by float32 activations."""
+"""Dot products of int8: without them it multiplies compressed weights by float32 activations, and says nothing."""
 
 DESCRIPTIONS = (
     Description(

@@ -88,12 +88,13 @@ def test_a_bound_call_answers_with_its_own_inputs(full: Any) -> None:
         np.testing.assert_array_equal(run()[0], full.logits(given))
 
 
-def test_kernels_are_those_of_the_first_call(tiny_bert: records.ModelRef, cache: Path) -> None:
+def test_kernels_are_named_with_and_without_a_call_before(tiny_bert: records.ModelRef, cache: Path) -> None:
     session, _ = opened(tiny_bert, "openvino/fp32", cache)
     session.bind(call(1, 32))()
-    bound = session.facts["kernels"]
-    assert not any("undef" in name for name in bound)
-    assert bound == session.facts["kernels"]
+    uncalled, _ = opened(tiny_bert, "openvino/fp32", cache)
+    for facts in (session.facts, uncalled.facts):
+        assert sum(count for name, count in facts["kernels"].items() if name.startswith("FullyConnected")) == LAYERS
+        assert not any("undef" in name for name in facts["kernels"])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -148,6 +149,15 @@ def test_int8_weights_are_multiplied_with_float_activations(
     assert session.facts["dynamic_quantization_group_size"] == "0"
     assert weights_bytes(cache, artifact) < 0.35 * weights_bytes(cache, usual)
     assert 0 < furthest(session, full) < 0.1
+
+
+@pytest.mark.parametrize("text", ["openvino/int8-weight-only", "openvino/int4-weight-only"])
+def test_compressed_weights_without_avx2_are_unsupported_not_a_crash(
+    text: str, tiny_bert: records.ModelRef, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libraries, "isa", lambda: ["sse4_1"])
+    with pytest.raises(errors.Unsupported, match="needs avx2"):
+        opened(tiny_bert, text, cache)
 
 
 def test_int4_weights_fall_back_to_groups_that_divide_their_rows(

@@ -211,7 +211,7 @@ def _settings(compiled: Any, asked: Mapping[str, str]) -> dict[str, Any]:
         **{name.lower(): _told(compiled, name) for name in asked},
         "streams": int(compiled.get_property("NUM_STREAMS")),
         "pinning": bool(compiled.get_property("ENABLE_CPU_PINNING")),
-        "requirements": _told(compiled, "RUNTIME_REQUIREMENTS"),
+        "runtime_requirements": _told(compiled, "RUNTIME_REQUIREMENTS"),
     }
 
 

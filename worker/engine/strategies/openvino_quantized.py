@@ -110,9 +110,8 @@ class Int8Static(Quantized):
         from worker.engine import samples
 
         sample = samples.of_strategy(source.model, source.dataset, strategy)
-        with openvino.silent():
-            graph = _calibrated(_float_graph(source), sample.calls(), strategy.option("preset"), source.tell)
-            openvino.write(graph, folder)
+        graph = _calibrated(_float_graph(source), sample.calls(), strategy.option("preset"), source.tell)
+        openvino.write(graph, folder)
         return _told(source, graph, folder, {"sample": sample.facts})
 
 
@@ -164,14 +163,14 @@ class Rows(Sequence[Mapping[str, npt.NDArray[np.int64]]]):
 
 
 def _compress(source: base.Source, folder: Path, *, mode: str, group: int | None = None) -> dict[str, Any]:
+    nncf = _nncf()
+    more: dict[str, Any] = {}
+    if group is not None:
+        fallback = nncf.AdvancedCompressionParameters(
+            group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST, min_adjusted_group_size=_LEAST_GROUP
+        )
+        more = {"group_size": group, "ratio": 1.0, "advanced_parameters": fallback}
     with openvino.silent():
-        nncf = _nncf()
-        more: dict[str, Any] = {}
-        if group is not None:
-            fallback = nncf.AdvancedCompressionParameters(
-                group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST, min_adjusted_group_size=_LEAST_GROUP
-            )
-            more = {"group_size": group, "ratio": 1.0, "advanced_parameters": fallback}
         graph = nncf.compress_weights(_float_graph(source), mode=nncf.CompressWeightsMode(mode), **more)
         openvino.write(graph, folder)
     asked = {} if group is None else {"group": group}
@@ -180,13 +179,14 @@ def _compress(source: base.Source, folder: Path, *, mode: str, group: int | None
 
 def _calibrated(graph: Any, calls: Sequence[Mapping[str, Any]], preset: str, tell: base.Tell) -> Any:
     nncf = _nncf()
-    return nncf.quantize(
-        graph,
-        nncf.Dataset(Rows(calls, tell)),
-        model_type=nncf.ModelType.TRANSFORMER,
-        preset=nncf.QuantizationPreset(preset),
-        subset_size=len(calls),
-    )
+    with openvino.silent():
+        return nncf.quantize(
+            graph,
+            nncf.Dataset(Rows(calls, tell)),
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset(preset),
+            subset_size=len(calls),
+        )
 
 
 def _told(source: base.Source, graph: Any, folder: Path, more: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,6 +202,7 @@ def _float_graph(source: base.Source) -> Any:
 
 
 def _nncf() -> Any:
+    """NNCF, imported outside `silent`: its log handler would keep the closed file as its stream."""
     import nncf
 
     nncf.set_log_level(logging.ERROR)
