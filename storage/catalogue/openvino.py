@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from storage.catalogue.descriptions import BF16, SAMPLE, SAMPLED, Description
+from storage.catalogue.descriptions import SAMPLE, SAMPLED, Description
 from storage.options import Option
 
 _FLOAT = ("openvino", "torch", "transformers")
 _PACKAGES = (*_FLOAT, "nncf")
 _ARCH = ("x86_64", "aarch64")
+
+_BF16 = ("avx512_bf16", "amx_bf16", "avx_ne_convert")
+"""The CPU plugin knows bfloat16 on x86 alone (its precision_support.cpp); on Arm it would take float32."""
+
+_DECOMPRESSION = ("avx2", "asimd")
+"""What its products with compressed weights are written for; capped below AVX2 it ends in a segmentation fault."""
+
+_DYNAMIC = ("avx512_vnni", "avx_vnni", "asimddp", "i8mm")
+"""Dot products of int8: without them it multiplies compressed weights by float32 activations, and says nothing."""
 
 DESCRIPTIONS = (
     Description(
@@ -27,8 +36,8 @@ DESCRIPTIONS = (
         implementation="worker.engine.strategies.openvino:BFloat16",
         packages=_FLOAT,
         extra="openvino",
-        needs_arch=_ARCH,
-        needs_isa=BF16,
+        needs_arch=("x86_64",),
+        needs_isa=_BF16,
         cost="seconds: the conversion, once for each model",
     ),
     Description(
@@ -39,6 +48,7 @@ DESCRIPTIONS = (
         packages=_PACKAGES,
         extra="openvino",
         needs_arch=_ARCH,
+        needs_isa=_DYNAMIC,
     ),
     Description(
         runtime="openvino",
@@ -69,6 +79,7 @@ DESCRIPTIONS = (
         packages=_PACKAGES,
         extra="openvino",
         needs_arch=_ARCH,
+        needs_isa=_DECOMPRESSION,
     ),
     Description(
         runtime="openvino",
@@ -87,5 +98,6 @@ DESCRIPTIONS = (
             ),
         ),
         needs_arch=_ARCH,
+        needs_isa=_DECOMPRESSION,
     ),
 )

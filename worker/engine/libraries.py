@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 
@@ -41,6 +42,8 @@ def settle() -> None:
     """Set the environment that silences the libraries and keeps them from starting threads."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # OpenVINO's converter and NNCF report home unless this package is absent; it also leaves files in the home folder
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     # deprecations of library calls that we know of; a person cannot act on them, and stderr is evidence
     for module in ("torch", "transformers", "datasets", "onnxscript", "onnx", "copyreg"):
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
@@ -106,4 +109,13 @@ def _preload_onnxruntime() -> None:
     from worker.engine.strategies import onnx  # noqa: F401
 
 
-_PRELOADS = {"torch": _preload_torch, "onnxruntime": _preload_onnxruntime}
+def _preload_openvino() -> None:
+    import numpy as np  # noqa: F401
+    import openvino  # noqa: F401
+
+    from worker import hardware  # noqa: F401
+    from worker.engine.strategies import openvino as own  # noqa: F401
+    from worker.engine.strategies import openvino_quantized  # noqa: F401
+
+
+_PRELOADS = {"torch": _preload_torch, "onnxruntime": _preload_onnxruntime, "openvino": _preload_openvino}
