@@ -200,7 +200,6 @@ class ArtifactStore:
         try:
             yield making
             _open_to_readers(making)
-            os.utime(making)  # used now: `build` may have taken hours since its last file
             making.rename(self.folder(key))
         finally:
             shutil.rmtree(making, ignore_errors=True)
