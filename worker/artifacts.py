@@ -29,6 +29,9 @@ MANIFEST = "manifest.json"
 ARTIFACTS = "artifacts"
 """Folder of prepared models inside the cache."""
 
+INPUTS = "inputs"
+"""Folder of token ids inside the cache."""
+
 RECENT_S = 3600.0
 """What was used within this time is never evicted: a running job opens its artifact again for each pair."""
 
@@ -203,7 +206,6 @@ class ArtifactStore:
         try:
             yield making
             _open_to_readers(making)
-            os.utime(making)  # used now: `build` may have taken hours since its last file
             making.rename(self.folder(key))
         finally:
             shutil.rmtree(making, ignore_errors=True)

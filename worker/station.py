@@ -13,7 +13,7 @@ import psutil
 
 from storage import records, settings, strategies
 from worker import locks, nursery, policy, sharing
-from worker.artifacts import ARTIFACTS, ArtifactStore
+from worker.artifacts import ARTIFACTS, INPUTS, ArtifactStore
 from worker.nursery import Tick
 
 MEMORY_SHARE = 0.9
@@ -30,6 +30,7 @@ class Station:
         self.cpus = sorted(os.sched_getaffinity(0))
         self.prepared: dict[str, records.Artifact] = {}  # recipe → artifact, this process only
         self.artifacts = ArtifactStore(config.cache / ARTIFACTS)
+        self.inputs = ArtifactStore(config.cache / INPUTS)
         self._nurseries: dict[str, nursery.Nursery] = {}
         self._lock: int | None = None
 
@@ -79,7 +80,9 @@ class Station:
         if family not in self._nurseries:
             log = self.settings.cache / "log"
             log.mkdir(parents=True, exist_ok=True)
-            environ = nursery.environment(os.environ, (self.settings.database, self.settings.broker))
+            environ = nursery.environment(
+                os.environ, (self.settings.database, self.settings.broker, self.settings.store)
+            )
             self._nurseries[family] = nursery.Nursery(family, environ, log / f"nursery-{family}.log")
         return self._nurseries[family]
 

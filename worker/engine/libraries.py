@@ -15,6 +15,7 @@ from collections.abc import Sequence
 ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # datasets would ask the network how often a local file was read
     "DISABLE_SAFETENSORS_CONVERSION": "1",  # transformers would ask the hub to convert a pickled checkpoint
     "TOKENIZERS_PARALLELISM": "false",  # threads in a process that is measured or forked
     "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime's import would start a thread that reports home

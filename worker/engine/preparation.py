@@ -93,14 +93,17 @@ def _executable(
     before: Before,
 ) -> tuple[Path, records.Artifact]:
     implementation = base.load(strategy)
+    dataset, content = _dataset(order, strategy)
+    recipe = {**implementation.recipe(strategy), **content}
+    key = keys.artifact_key(identity, recipe, libraries.versions(strategy.part.packages))
+    ready = store.read(key)
+    if ready is not None:  # what it was built on may be long gone
+        return store.folder(key), ready
     below = implementation.builds_on(strategy)
     folder, inherited = None, before.prepare_s
     if below is not None:
         folder, artifact = _executable(order, store, model, identity, below, before)
         inherited = artifact.prepare_s
-    dataset, content = _dataset(order, strategy)
-    recipe = {**implementation.recipe(strategy), **content}
-    key = keys.artifact_key(identity, recipe, libraries.versions(strategy.part.packages))
     source = base.Source(model=model, base=folder, dataset=dataset, tell=order.tell)
 
     def build(target: Path) -> Mapping[str, Any]:

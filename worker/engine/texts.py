@@ -9,11 +9,8 @@ from typing import Any
 import numpy as np
 
 from storage import errors, keys, records
-from worker.artifacts import ArtifactStore
+from worker.artifacts import INPUTS, ArtifactStore
 from worker.engine import inputs, libraries, models, readers
-
-FOLDER = "inputs"
-"""Folder of token ids inside the cache."""
 
 CALLS, ROWS = "calls.npz", "rows.npz"
 
@@ -106,7 +103,7 @@ class _Texts:
 
 
 def _stored(model: records.ModelRef, recipe: Mapping[str, Any], build: Any, cache: Path, name: str) -> tuple[Path, str]:
-    store = ArtifactStore(cache / FOLDER)
+    store = ArtifactStore(cache / INPUTS)
     key = keys.artifact_key(models.identify(model), recipe, libraries.versions(["transformers", "tokenizers"]))
     made = store.make(key, recipe, build)
     return store.folder(key) / name, str(made.facts["digest"])

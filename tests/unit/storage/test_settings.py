@@ -121,3 +121,58 @@ def test_lists_and_pairs_are_written_as_shells_do() -> None:
     assert (config.labels, config.folders) == ({"region": "eu", "rack": "3"}, (Path("/models"), Path("/data")))
     config = settings.load(labels='{"region": "eu"}', folders='["/a:b"]')
     assert (config.labels, config.folders) == ({"region": "eu"}, (Path("/a:b"),))
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("", ""),
+        ("/mnt/fleet/", "/mnt/fleet"),
+        ("file:///mnt/fleet", "/mnt/fleet"),
+        ("FILE:///mnt//fleet/.", "/mnt/fleet"),
+        ("/mnt/me@home:2?", "/mnt/me@home:2?"),
+        ("s3://bucket", "s3://bucket"),
+        ("S3://Bucket/Prefix//", "s3://Bucket/Prefix"),
+        ("sftp://me:geheim@host/models", "sftp://me:geheim@host/models"),
+    ],
+)
+def test_a_store_is_a_full_path_or_a_url(given: str, meant: str) -> None:
+    assert settings.load(store=given).store == meant
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("models", "relative path means another folder to every worker"),
+        ("./geheim", "relative path"),
+        ("~/geheim", "relative path"),
+        ("file://geheim/x", "relative path"),
+        ("host:/geheim", "relative path"),
+        ("/mnt/../geheim", "'..' in it"),
+        ("s3://", "names no bucket"),
+        ("s3:///geheim", "names no bucket"),
+        ("s3://AKIA:geheim@bucket/x", "AWS_ACCESS_KEY_ID"),
+        ("s3://AKIA:ge/heim@bucket/x", "AWS_ACCESS_KEY_ID"),
+        ("https://host/models?sig=geheim", "has no parameters"),
+        ("simplecache::s3://geheim", "chained"),
+    ],
+)
+def test_a_store_that_cannot_be_meant_is_told_without_being_shown(given: str, told: str) -> None:
+    with pytest.raises(errors.SettingsError, match=f"setting 'store': .*{told}") as caught:
+        settings.load(store=given)
+    assert not {"geheim", "heim"} & set(str(caught.value).replace("/", " ").split())
+
+
+def test_a_store_is_shown_without_its_password() -> None:
+    config = settings.load(store="sftp://me:geheim@host/models")
+    assert config.redacted_store() == "sftp://me:***@host/models"
+    assert "geheim" not in repr(config)
+    assert settings.load(store="/mnt/me@home:2").redacted_store() == "/mnt/me@home:2"
+
+
+def test_the_bound_of_prepared_models_is_finite_and_in_gib() -> None:
+    assert settings.load().artifacts_bytes == 20 * 2**30
+    assert settings.load(artifacts_gib="0.5").artifacts_bytes == 2**29
+    for wrong in ("0", "-1", "inf", "nan", "much"):
+        with pytest.raises(errors.SettingsError, match="setting 'artifacts_gib'"):
+            settings.load(artifacts_gib=wrong)

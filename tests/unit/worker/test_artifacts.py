@@ -223,6 +223,18 @@ def test_what_took_long_to_make_counts_as_used_when_it_is_done(tmp_path: Path) -
     assert store.evict(0) == []
 
 
+def test_what_is_used_while_others_are_evicted_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, entries = made(tmp_path, used=9, unused=8), ArtifactStore._entries
+
+    def and_used_meanwhile(self: ArtifactStore) -> list[tuple[float, str, int]]:
+        listed = list(entries(self))
+        assert ArtifactStore(tmp_path).find("used") is not None
+        return listed
+
+    monkeypatch.setattr(ArtifactStore, "_entries", and_used_meanwhile)
+    assert store.evict(0) == ["unused"]
+
+
 def test_an_artifact_whose_lock_is_held_is_passed_over(tmp_path: Path) -> None:
     store = made(tmp_path, held=9, free=5)
     with lock_held(store, "held"):

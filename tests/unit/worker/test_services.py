@@ -97,3 +97,21 @@ def _closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_a_shared_store_is_found_fit_missing_or_not_set(tmp_path: Path) -> None:
+    none = services.store_finding(settings.load(store=""))
+    assert (none.level, none.check) == ("ok", "store")
+    (tmp_path / "share").mkdir()
+    assert services.store_finding(settings.load(store=str(tmp_path / "share"))).level == "ok"
+    missing = services.store_finding(settings.load(store=str(tmp_path / "gone")))
+    assert missing.level == "bad"
+    assert f"there is no folder {tmp_path}/gone" in missing.seen
+    assert "QUANTFLEET_STORE" in missing.advice
+
+
+def test_a_shared_store_of_an_unknown_kind_is_bad_and_shows_no_password() -> None:
+    found = services.store_finding(settings.load(store="sfpt://me:geheim@host/models"))
+    assert found.level == "bad"
+    assert "did you mean 'sftp'" in found.seen
+    assert "geheim" not in found.seen + found.advice
