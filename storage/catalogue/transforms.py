@@ -148,7 +148,8 @@ TRANSFORMS = (
                 choices=("same",),
                 low=8,
                 high=100_000,
-                help="the student's width; a narrower one starts from the leading principal directions' weights",
+                help="the student's width, a multiple of the teacher's heads; a narrower one starts from the teacher's "
+                "dimensions, channels and neurons with the largest weights, and needs more epochs",
             ),
             Option(name="epochs", type="int", default="4", low=1, high=1000, help="passes over the data"),
             Option(name="batch", type="int", default="32", low=1, high=4096, help="rows in one step"),
