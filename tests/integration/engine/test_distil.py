@@ -14,7 +14,7 @@ from storage import errors, records, strategies
 from tests.integration.engine import conftest
 from worker import hardware
 from worker.artifacts import ArtifactStore
-from worker.engine import libraries, models, preparation, texts
+from worker.engine import libraries, models, preparation, structure, texts
 from worker.engine.strategies import base
 
 libraries.silence_transformers()
@@ -268,10 +268,10 @@ def test_a_narrower_student_has_the_places_with_the_largest_weights(teacher: rec
     assert torch.equal(narrow.classifier.weight, model.classifier.weight[:, kept])
 
 
-def cut_teacher(folder: Path, teacher: records.ModelRef) -> records.ModelRef:
-    """The teacher with fewer neurons in one layer and one head fewer in another."""
+def cut_teacher(folder: Path, teacher: records.ModelRef, neurons: int, heads: int) -> records.ModelRef:
+    """The teacher with fewer neurons in one of its layers and a head fewer in another."""
     model: Any = models.load(teacher)
-    last, second = model.bert.encoder.layer[3], model.bert.encoder.layer[1]
+    last, second = model.bert.encoder.layer[neurons], model.bert.encoder.layer[heads]
     for owner, name, out, into in (
         (last.intermediate, "dense", 24, 32),
         (last.output, "dense", 32, 24),
@@ -290,7 +290,7 @@ def cut_teacher(folder: Path, teacher: records.ModelRef) -> records.ModelRef:
 def test_a_student_of_a_cut_teacher_keeps_the_shapes_of_its_layers(
     teacher: records.ModelRef, rows: records.DatasetRef, tmp_path: Path
 ) -> None:
-    cut = cut_teacher(tmp_path / "cut", teacher)
+    cut = cut_teacher(tmp_path / "cut", teacher, neurons=3, heads=1)
 
     student, _ = apply(cut, rows, SHORT, tmp_path / "student")
 
@@ -300,6 +300,10 @@ def test_a_student_of_a_cut_teacher_keeps_the_shapes_of_its_layers(
     assert layers[0].intermediate.dense.weight.shape == (64, 32)
     with pytest.raises(errors.Unsupported, match="the teacher's were cut; distil first"):
         apply(cut, rows, "distil:hidden=16", tmp_path / "narrow")
+
+    other = cut_teacher(tmp_path / "other", teacher, neurons=0, heads=2)  # a student of two has neither of the two
+    usual, _ = apply(other, rows, SHORT, tmp_path / "usual")
+    assert not structure.is_cut(models.config(usual)) and len(weights(usual)) == len(weights(student))
 
 
 @pytest.mark.parametrize(
@@ -322,6 +326,28 @@ def test_a_width_at_which_an_electra_would_lose_a_layer_is_refused(rows: records
     electra = make_teacher(tmp_path / "electra", "electra")
     with pytest.raises(errors.StrategyError, match="hidden=24 is the width of the teacher's embeddings"):
         apply(electra, rows, "distil:hidden=24", tmp_path / "student")
+
+
+def test_a_training_whose_loss_is_no_number_is_ended(teacher: records.ModelRef) -> None:
+    model = models.load(teacher).requires_grad_(True)
+    course = training.Training(
+        model,
+        lambda pupil, _rows: pupil.classifier.weight.sum() * float("nan"),
+        [3, 3],
+        training.Plan(steps=2, batch=1, learning_rate=0.5, seed=0),
+        kept=resuming.Checkpoints(None),
+        tell=base.silent,
+        phase="distilling",
+    )
+    with pytest.raises(errors.StrategyError, match=r"loss is nan at step 1 of 2; lower learning_rate=0\.5"):
+        course.run()
+
+
+def test_a_teacher_of_one_class_is_unsupported(rows: records.DatasetRef) -> None:
+    config = {"num_labels": 1, "hidden_size": 32, "num_attention_heads": 2, "vocab_size": 64}
+    single = records.ModelRef(name="single", source="random", location="bert", config=config)
+    with pytest.raises(errors.Unsupported, match="'single' has 1"):
+        distil.Distil().apply(base.Source(model=single, dataset=rows), strategies.parse_step("distil"), Path("none"))
 
 
 def test_an_architecture_without_layers_of_its_own_is_unsupported(rows: records.DatasetRef, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class Distil:
         DatasetError for rows that cannot be read or whose labels, where they count, are not the model's classes.
         """
         teacher = models.load(source.model)
+        _require_classes(source.model, teacher)
         student = students.make(teacher, *_size(step))
         with training.settled(step.whole("seed"), training.usable_threads()):
             lesson = _lesson(source, step, teacher)
@@ -90,6 +91,12 @@ class Lesson:
 def _divergence(teacher: torch.Tensor, student: torch.Tensor, temperature: float) -> torch.Tensor:
     said, right = (functional.log_softmax(logits / temperature, dim=-1) for logits in (student, teacher))
     return functional.kl_div(said, right, reduction="batchmean", log_target=True) * temperature**2
+
+
+def _require_classes(model: records.ModelRef, teacher: torch.nn.Module) -> None:
+    classes = int(students.config_of(teacher).num_labels)
+    if classes < 2:
+        raise errors.Unsupported(f"distil needs a teacher that chooses between classes; {model.name!r} has {classes}")
 
 
 def _size(step: strategies.Step) -> tuple[int | None, int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import time
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 import transformers
 
+from storage import errors
 from worker import hardware
 from worker.engine import inputs
 from worker.engine.strategies import base
@@ -88,7 +90,10 @@ class Training:
         self.resumed_at: int | None = None  # the step that it went on from; None when it began anew
 
     def run(self) -> Progress:
-        """All steps; checkpoints at the end of each epoch and every KEEP_EVERY_S."""
+        """All steps; checkpoints at the end of each epoch and every KEEP_EVERY_S.
+
+        Raises StrategyError when the loss stops being a number.
+        """
         self._resume()
         watch = _Watch(self.progress)
         epochs = -(-self._plan.steps // self._per_epoch)
@@ -110,6 +115,11 @@ class Training:
         now = step(self._loss(self._model, rows), self._model, self._optimizer, self._schedule)
         progress = self.progress
         progress.step += 1
+        if not math.isfinite(now):
+            raise errors.StrategyError(
+                f"the training diverged: its loss is {now} at step {progress.step} of {self._plan.steps}; "
+                f"lower learning_rate={self._plan.learning_rate:g}"
+            )
         progress.first = [*progress.first, now][:SMOOTH]
         progress.last = [*progress.last, now][-SMOOTH:]
 
