@@ -139,7 +139,7 @@ TRANSFORMS = (
                 choices=("half",),
                 low=1,
                 high=1000,
-                help="the student's layers, taken evenly spaced from the teacher's",
+                help="the student's layers: copies of the last of each of as many equal spans of the teacher's",
             ),
             Option(
                 name="hidden",
@@ -148,10 +148,11 @@ TRANSFORMS = (
                 choices=("same",),
                 low=8,
                 high=100_000,
-                help="the student's width; a narrower one starts from the leading principal directions' weights",
+                help="the student's width, a multiple of the teacher's heads; a narrower one starts from the teacher's "
+                "dimensions, channels and neurons with the largest weights, and needs more epochs",
             ),
-            Option(name="epochs", type="int", default="4", low=1, high=1000, help="passes over the data"),
-            Option(name="batch", type="int", default="32", low=1, high=4096, help="rows in one step"),
+            Option(name="epochs", type="int", default="2", low=1, high=1000, help="passes over the data"),
+            Option(name="batch", type="int", default="64", low=1, high=4096, help="rows in one step"),
             Option(
                 name="temperature",
                 type="float",
@@ -182,6 +183,7 @@ TRANSFORMS = (
             SEED,
         ),
         needs="a dataset to train on, named in the study's `datasets`",
+        means="a model of its own: what it lost against its teacher holds for texts like those that it was trained on",
         cost="minutes to hours: a training; a job of its own, whose model all hosts with one store share",
         data_unless={"epochs": "0"},
         training="epochs",

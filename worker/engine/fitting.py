@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tokenizers
 import torch
 import transformers
 
 from storage import errors, records
-from worker.engine import readers
+from worker.engine import inputs, readers
+from worker.engine.transforms import training
 
 if TYPE_CHECKING:
     from worker.engine.train import Tell, TrainOptions
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-WARM_UP = 0.1  # share of the steps over which the learning rate rises
-WEIGHT_DECAY = 0.01
-CLIP = 1.0  # norm of the gradient
 DROPOUT = 0.1
 INITIAL = 0.05  # standard deviation of fresh weights: BERT's 0.02 suits its width, and starts slowly at a quarter of it
 HIDDEN_TOKENS = 0.1  # share of a training row's tokens that `[MASK]` covers: names and typos must not decide
 PATIENCE = 3  # epochs without a better validation accuracy before it ends
-BUCKET = 16  # batches that are sorted by length together: little padding, still random batches
 TELL_EVERY = 10  # steps
-EVALUATION_BATCH = 128
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +41,7 @@ class Rows:
 class Encoded:
     """Token ids of each row, with its class index."""
 
-    ids: Sequence[Sequence[int]]
+    tokens: inputs.Tokenized
     labels: Sequence[int]
 
 
@@ -65,7 +61,7 @@ def fit(options: TrainOptions, folder: Path, tell: Tell) -> dict[str, Any]:
     """Train into `folder` (model and tokenizer, loadable with the Auto classes); the facts of a TrainReport."""
     parts = _read(options)
     names = parts["train"].names
-    with _settled(options):
+    with training.settled(options.seed, options.threads or torch.get_num_threads()):
         tell({"phase": "tokenizer"})
         tokenizer = make_tokenizer(parts["train"].texts, vocab=options.vocab, max_length=options.max_length)
         encoded = {part: _encode(tokenizer, rows) for part, rows in parts.items()}
@@ -118,19 +114,6 @@ def _names(labels: Sequence[str] | Sequence[int]) -> list[str]:
     """The classes in order: names sorted; integers as they count, those that no row has among them."""
     whole = [label for label in labels if isinstance(label, int)]
     return [str(index) for index in range(max(whole) + 1)] if whole else sorted({str(label) for label in labels})
-
-
-@contextlib.contextmanager
-def _settled(options: TrainOptions) -> Iterator[None]:
-    """Seed and threads of this training; the process gets its own back."""
-    before = torch.get_num_threads()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed)
-            torch.set_num_threads(options.threads or before)
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def make_tokenizer(texts: Sequence[str], *, vocab: int, max_length: int) -> Any:
@@ -196,7 +179,8 @@ def make_model(options: TrainOptions, names: Sequence[str], vocabulary: int) -> 
 
 def _encode(tokenizer: Any, rows: Rows) -> Encoded:
     ids = tokenizer(list(rows.texts), truncation=True, padding=False)["input_ids"]
-    return Encoded(ids=ids, labels=rows.labels)
+    arrays = [np.array(row, dtype=np.int64) for row in ids]
+    return Encoded(tokens=inputs.Tokenized(ids=arrays, types=None, pad_id=0), labels=rows.labels)
 
 
 def _optimize(model: Any, rows: Encoded, held_out: Encoded | None, options: TrainOptions, tell: Tell) -> Fitted:
@@ -204,14 +188,15 @@ def _optimize(model: Any, rows: Encoded, held_out: Encoded | None, options: Trai
     shuffle = random.Random(options.seed)  # noqa: S311  (order of batches, not a secret)
     batches = -(-len(rows.labels) // options.batch)
     total = batches * options.epochs
-    optimizer, schedule = _optimizer(model, options.learning_rate, total)
+    optimizer, schedule = training.make_optimizer(model, options.learning_rate, total)
+    lengths = [len(ids) for ids in rows.tokens.ids]
     best, best_epoch, best_weights, held = -1.0, 0, None, None
     step, epoch, loss = 0, 0, 0.0
     for epoch in range(1, options.epochs + 1):
         model.train()
         losses = []
-        for batch in _batches(rows, options.batch, shuffle):
-            losses.append(_step(model, optimizer, schedule, _covered(_collate(rows, batch))))
+        for batch in training.batches(lengths, options.batch, shuffle):
+            losses.append(training.step(model(**_call(rows, batch)).loss, model, optimizer, schedule))
             step += 1
             if step % TELL_EVERY == 0 or step == total:
                 loss = sum(losses[-TELL_EVERY:]) / len(losses[-TELL_EVERY:])
@@ -248,48 +233,10 @@ def _progress(epoch: int, epochs: int, step: int, steps: int, loss: float, held:
     }
 
 
-def _optimizer(model: Any, rate: float, steps: int) -> tuple[torch.optim.Optimizer, Any]:
-    # Biases and the scales of layer norms are not decayed, as in BERT's own training.
-    decayed = [weight for weight in model.parameters() if weight.ndim > 1]
-    plain = [weight for weight in model.parameters() if weight.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=rate, fused=True)
-    warm_up = max(1, round(WARM_UP * steps))
-    return optimizer, transformers.get_linear_schedule_with_warmup(optimizer, warm_up, steps)
-
-
-def _step(model: Any, optimizer: torch.optim.Optimizer, schedule: Any, call: Mapping[str, torch.Tensor]) -> float:
-    loss = model(**call).loss
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-    optimizer.step()
-    schedule.step()
-    optimizer.zero_grad(set_to_none=True)
-    return float(loss.detach())
-
-
-def _batches(rows: Encoded, size: int, shuffle: random.Random) -> Iterator[list[int]]:
-    """Each row once, in random batches of like lengths."""
-    order = list(range(len(rows.labels)))
-    shuffle.shuffle(order)
-    batches = []
-    for start in range(0, len(order), size * BUCKET):
-        bucket = sorted(order[start : start + size * BUCKET], key=lambda row: len(rows.ids[row]))
-        batches += [bucket[at : at + size] for at in range(0, len(bucket), size)]
-    shuffle.shuffle(batches)
-    yield from batches
-
-
-def _collate(rows: Encoded, batch: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Rows padded to the longest of them with id 0, `[PAD]`."""
-    width = max(len(rows.ids[row]) for row in batch)
-    ids = torch.zeros(len(batch), width, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for at, row in enumerate(batch):
-        tokens = torch.tensor(rows.ids[row])
-        ids[at, : len(tokens)] = tokens
-        mask[at, : len(tokens)] = 1
-    return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([rows.labels[row] for row in batch])}
+def _call(rows: Encoded, batch: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Rows padded to the longest of them, some of their tokens covered, with their classes."""
+    labels = torch.tensor([rows.labels[row] for row in batch])
+    return {**_covered(training.tensors(rows.tokens, batch)), "labels": labels}
 
 
 def _covered(call: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -300,12 +247,5 @@ def _covered(call: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def accuracy(model: Any, rows: Encoded) -> float:
     """Share of the rows that the model puts into their class."""
-    model.eval()
-    order = sorted(range(len(rows.labels)), key=lambda row: len(rows.ids[row]))
-    correct = 0
-    with torch.inference_mode():
-        for start in range(0, len(order), EVALUATION_BATCH):
-            call = _collate(rows, order[start : start + EVALUATION_BATCH])
-            labels = call.pop("labels")
-            correct += int((model(**call).logits.argmax(dim=-1) == labels).sum())
-    return correct / len(order)
+    chosen = training.logits(model, rows.tokens, range(len(rows.labels))).argmax(dim=-1)
+    return int((chosen == torch.tensor(rows.labels)).sum()) / len(rows.labels)
