@@ -204,13 +204,13 @@ def _optimize(model: Any, rows: Encoded, held_out: Encoded | None, options: Trai
     shuffle = random.Random(options.seed)  # noqa: S311  (order of batches, not a secret)
     batches = -(-len(rows.labels) // options.batch)
     total = batches * options.epochs
-    optimizer, schedule = _optimizer(model, options.learning_rate, total)
+    optimizer, schedule = make_optimizer(model, options.learning_rate, total)
     best, best_epoch, best_weights, held = -1.0, 0, None, None
     step, epoch, loss = 0, 0, 0.0
     for epoch in range(1, options.epochs + 1):
         model.train()
         losses = []
-        for batch in _batches(rows, options.batch, shuffle):
+        for batch in shuffled_batches(rows, options.batch, shuffle):
             losses.append(_step(model, optimizer, schedule, _covered(_collate(rows, batch))))
             step += 1
             if step % TELL_EVERY == 0 or step == total:
@@ -248,7 +248,8 @@ def _progress(epoch: int, epochs: int, step: int, steps: int, loss: float, held:
     }
 
 
-def _optimizer(model: Any, rate: float, steps: int) -> tuple[torch.optim.Optimizer, Any]:
+def make_optimizer(model: Any, rate: float, steps: int) -> tuple[torch.optim.Optimizer, Any]:
+    """AdamW with linear warm-up and decay over `steps`; what gets no gradient stays as it is."""
     # Biases and the scales of layer norms are not decayed, as in BERT's own training.
     decayed = [weight for weight in model.parameters() if weight.ndim > 1]
     plain = [weight for weight in model.parameters() if weight.ndim <= 1]
@@ -268,7 +269,7 @@ def _step(model: Any, optimizer: torch.optim.Optimizer, schedule: Any, call: Map
     return float(loss.detach())
 
 
-def _batches(rows: Encoded, size: int, shuffle: random.Random) -> Iterator[list[int]]:
+def shuffled_batches(rows: Encoded, size: int, shuffle: random.Random) -> Iterator[list[int]]:
     """Each row once, in random batches of like lengths."""
     order = list(range(len(rows.labels)))
     shuffle.shuffle(order)
