@@ -170,7 +170,7 @@ def _whole_rows(model: torch.nn.Module) -> Iterator[None]:
 
 def _by_group(features: torch.Tensor, block: Block) -> torch.Tensor:
     """[rows, tokens, features] as [rows, tokens, count, size]."""
-    return features.unflatten(-1, (block.count, block.size))
+    return features.reshape(*features.shape[:-1], block.count, block.size)
 
 
 def _norms(model: torch.nn.Module, block: Block) -> list[float]:

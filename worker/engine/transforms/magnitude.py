@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ def _facts(model: torch.nn.Module, layers: Mapping[str, torch.nn.Linear], patter
     return facts
 
 
-def _zeros(weights: list[torch.nn.Parameter]) -> float:
+def _zeros(weights: Sequence[torch.Tensor]) -> float:
     """The share of zeros among all values."""
     total = sum(weight.numel() for weight in weights)
     return round(1 - sum(int(weight.count_nonzero()) for weight in weights) / total, 6)

@@ -24,7 +24,7 @@ from worker.engine.transforms import importance
 BATCH = 32  # rows in one step
 TELL_EVERY = 10  # steps
 
-Mask = tuple[torch.nn.Parameter, torch.Tensor]
+Mask = tuple[torch.Tensor, torch.Tensor]
 """A weight with what must stay zero in it: 0 there, 1 elsewhere."""
 
 

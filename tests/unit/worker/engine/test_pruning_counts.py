@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from storage import errors, strategies
-from worker.engine.transforms import importance, structured
+from storage.catalogue import registry
+from worker.engine.transforms import families, importance, structured
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,9 @@ def test_the_highest_scores_stay_in_their_places_and_of_equals_the_first() -> No
 def test_the_table_of_families_needs_no_torch() -> None:
     code = "import sys, worker.engine.transforms.families, worker.engine.structure; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("name", "what"), [("prune-heads", "heads"), ("prune-ffn", "neurons")])
+def test_the_catalogue_names_the_architectures_that_can_be_cut(name: str, what: families.What) -> None:
+    works = ", ".join(family for family in families.FAMILIES if families.known(family, what))
+    assert registry.transform(name).needs.startswith(f"a model of {works}; ")
