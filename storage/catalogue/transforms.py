@@ -16,6 +16,9 @@ _RECOVER = Option(
     help="steps of training afterwards, against the uncut model's logits and the labels; what was cut stays cut",
 )
 
+_CUTTABLE = "bert, roberta, xlm-roberta, camembert, electra, distilbert"
+_LABELS = "for by=taylor labels that are the model's classes"
+
 _RATE = Option(
     name="learning_rate",
     type="float",
@@ -74,7 +77,8 @@ TRANSFORMS = (
             _RATE,
         ),
         means="fewer weights that are not zero, the same arithmetic: dense kernels multiply by the zeros, so that no "
-        "speed is to be expected",
+        "speed is to be expected; torch's CPU kernels for CSR weights are slower at such shares, and it has none for "
+        "2:4",
         cost="seconds; with recover= minutes",
         data_unless={"recover": "0"},
         training="recover",
@@ -98,6 +102,7 @@ TRANSFORMS = (
             ),
             *_IMPORTANCE,
         ),
+        needs=f"a model of {_CUTTABLE}; {_LABELS}",
         cost="seconds for the sample; with recover= minutes",
         data_unless={"by": "magnitude", "recover": "0"},
         training="recover",
@@ -117,10 +122,11 @@ TRANSFORMS = (
                 high=1,
                 inside=True,
                 positional=True,
-                help="share of each layer's neurons; what stays is rounded to a multiple of 8",
+                help="share of each layer's neurons; what stays is rounded up to a multiple of 8",
             ),
             *_IMPORTANCE,
         ),
+        needs=f"a model of {_CUTTABLE}, mpnet; {_LABELS}",
         cost="seconds for the sample; with recover= minutes",
         data_unless={"by": "magnitude", "recover": "0"},
         training="recover",

@@ -13,7 +13,7 @@ import pytest
 from storage import errors, records, strategies
 from tests.integration.engine import conftest
 from worker import hardware
-from worker.artifacts import ArtifactStore
+from worker.artifacts import ARTIFACTS, ArtifactStore
 from worker.engine import libraries, models, preparation, structure, texts
 from worker.engine.strategies import base
 
@@ -391,7 +391,7 @@ def test_a_chain_trains_once_and_clears_up_behind_it(
     (step,) = first.facts["transforms"]
     assert step["facts"]["resumed_at"] == 8 and step["step"] == str(strategies.parse_step(SHORT))
     assert list((tmp_path / preparation.TRAINING).iterdir()) == []
-    student = ArtifactStore(tmp_path / preparation.ARTIFACTS).folder(step["key"])
+    student = ArtifactStore(tmp_path / ARTIFACTS).folder(step["key"])
     made = models.load(records.ModelRef(name="student", source="local", location=str(student)))
     assert len(students.layers_of(made)) == 2
 
