@@ -279,7 +279,14 @@ def _data_problems(spec: StudyFile) -> Iterator[Problem]:
     known = [*spec.datasets, *([strategies.EVALUATION] if own else [])]
     texts = [(("strategies", index), text) for index, text in enumerate(spec.strategies)]
     for place, text in [*texts, (("baseline",), spec.baseline)]:
-        for name in strategies.parse(text).datasets:
+        strategy = strategies.parse(text)
+        for step in strategy.steps:
+            if step.trains and step.data == strategies.EVALUATION:
+                yield (
+                    place,
+                    f"{step} would train on the very rows that accuracy is taken on; name other rows with data=",
+                )
+        for name in strategy.datasets:
             if name not in known:
                 yield place, _no_dataset(text, name, known)
 

@@ -144,6 +144,13 @@ def test_the_rows_of_the_evaluation_may_be_named_and_are_no_name_for_another_dat
         resolved(tmp_path, "[torch/fp32]", "  evaluation: {path: rows.csv, label: label}\n")
 
 
+@pytest.mark.parametrize("step", ["distil:data=evaluation", "prune-ffn:0.3,recover=10,data=evaluation"])
+def test_nothing_is_trained_on_the_rows_that_accuracy_is_taken_on(tmp_path: Path, step: str) -> None:
+    with pytest.raises(errors.StudyError, match="the very rows that accuracy is taken on"):
+        resolved(tmp_path, f"['{step}+torch/fp32']")
+    assert resolved(tmp_path, "['prune-ffn:0.3,data=evaluation+torch/fp32']").study.spec.strategies
+
+
 def test_random_weights_cannot_read_texts(tmp_path: Path) -> None:
     text = STUDY.format(strategies="['onnxruntime/int8-static', 'onnxruntime/int8-static:draw=random-tokens']")
     (tmp_path / "train.csv").write_text("text,label\nx,a\n")
