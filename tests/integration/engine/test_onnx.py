@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage import records, strategies
+from storage import errors, records, strategies
 from worker.engine import operations
+from worker.engine.strategies import onnx_graphs, onnx_optimizer
 
 
 def call(batch: int, length: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -58,10 +60,56 @@ def test_int8_starts_from_the_one_export_and_runs_int8_kernels(tiny_bert: record
 
 
 @pytest.mark.slow
-def test_a_session_needs_neither_torch_nor_transformers_and_prints_nothing(
-    tiny_bert: records.ModelRef, cache: Path
+@pytest.mark.parametrize("architecture", ["tiny_bert", "tiny_distilbert"])
+def test_the_optimizer_keeps_the_answers_and_says_what_it_fused(
+    architecture: str, request: pytest.FixtureRequest, cache: Path
 ) -> None:
-    folder, _ = operations.prepare(tiny_bert, strategies.parse("onnxruntime/int8-dynamic"), cache)
+    model = request.getfixturevalue(architecture)
+    full, exported = opened(model, "onnxruntime/fp32", cache)
+    session, artifact = opened(model, "onnxruntime/fp32:optimize", cache)
+    for batch, length in ((1, 4), (1, 32), (3, 11)):
+        np.testing.assert_allclose(session.logits(call(batch, length)), full.logits(call(batch, length)), atol=1e-4)
+    told = artifact.facts["optimizer"]
+    # one and two a layer, and embeddings where there is one kind; attention stays as it is
+    embeddings = {"EmbedLayerNormalization": 1} if architecture == "tiny_distilbert" else {}
+    assert told["fused"] == {"BiasGelu": 2, "SkipLayerNormalization": 4, **embeddings}
+    assert told["changes_float_run"] == (artifact.facts["nodes"] != exported.facts["nodes"])
+    assert told["largest_difference"] <= 1e-4
+    assert artifact.key != exported.key
+
+
+@pytest.mark.slow
+def test_a_fusion_that_changes_answers_is_refused(
+    tiny_bert: records.ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_optimizer, "_difference", lambda _one, _other: 0.5)
+    with pytest.raises(errors.ModelError, match=r"changes this model's answers by 0\.5, at most 0\.0001"):
+        opened(tiny_bert, "onnxruntime/fp32:optimize", tmp_path)
+
+
+@pytest.mark.slow
+def test_preparing_leaves_the_root_logger_as_it_was(tiny_bert: records.ModelRef, tmp_path: Path) -> None:
+    before = (list(logging.root.handlers), logging.root.level, logging.root.manager.disable)
+    with onnx_graphs.silent():
+        logging.basicConfig(level=logging.INFO, force=True)  # what the quantizer of weights does when it is imported
+    opened(tiny_bert, "onnxruntime/int4-weight-only", tmp_path)
+    assert (list(logging.root.handlers), logging.root.level, logging.root.manager.disable) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "text",
+    [
+        "onnxruntime/int8-dynamic",
+        "onnxruntime/fp32:optimize",
+        "onnxruntime/int8-static:draw=random-tokens,rows=2",
+        "onnxruntime/int4-weight-only",
+    ],
+)
+def test_a_session_needs_neither_torch_nor_transformers_and_prints_nothing(
+    text: str, tiny_bert: records.ModelRef, cache: Path
+) -> None:
+    folder, _ = operations.prepare(tiny_bert, strategies.parse(text), cache)
     program = f"""
 import json, os, sys
 from pathlib import Path
@@ -69,7 +117,7 @@ from storage import records, strategies
 from worker.engine import operations
 operations.preload("onnxruntime")
 threads = len(os.listdir("/proc/self/task"))
-session = operations.open_session(Path({str(folder)!r}), strategies.parse("onnxruntime/int8-dynamic"), 2)
+session = operations.open_session(Path({str(folder)!r}), strategies.parse({text!r}), 2)
 heavy = [name for name in ("torch", "transformers", "datasets", "onnx") if name in sys.modules]
 print(json.dumps({{"threads": threads, "set": session.threads, "heavy": heavy}}))
 """

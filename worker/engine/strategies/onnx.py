@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +13,8 @@ import onnxruntime
 
 from storage import errors, strategies
 from worker.engine import sessions
-from worker.engine.strategies import base
-
-GRAPH = "model.onnx"
-RECIPE = "recipe.json"
-
-INT8_KERNELS = (
-    "DynamicQuantizeMatMul",
-    "MatMulIntegerToFloat",
-    "MatMulInteger",
-    "QGemm",
-    "QAttention",
-    "QLinearMatMul",
-)
-"""Node types of the optimized graph that multiply in int8."""
+from worker.engine.strategies import base, onnx_graphs
+from worker.engine.strategies.onnx_graphs import GRAPH
 
 
 class OnnxSession:
@@ -53,6 +37,10 @@ class OnnxSession:
         """Providers, spinning, node types of the optimized graph."""
         return self._facts
 
+    def note(self, **more: Any) -> None:
+        """Add to the facts what only this host can tell."""
+        self._facts = {**self._facts, **more}
+
     def calling(self) -> AbstractContextManager[object]:
         """Nothing to enter."""
         return nullcontext()
@@ -71,38 +59,37 @@ class OnnxSession:
 
 
 class Float32:
-    """`onnxruntime/fp32`: exported once for a model; what is quantized later starts from its graph."""
+    """`onnxruntime/fp32`: exported once for a model; what is optimized or quantized starts from its graph."""
 
     def recipe(self, strategy: strategies.Strategy) -> Mapping[str, Any]:
-        """The name alone: there are no options."""
-        return {"strategy": strategy.name}
+        """Optimized or not."""
+        return {"strategy": strategy.name, "optimize": strategy.flag("optimize")}
 
     def builds_on(self, strategy: strategies.Strategy) -> strategies.Strategy | None:
-        """Made from the model itself."""
-        return None
+        """The optimizer starts from the exported graph, which is made from the model itself."""
+        return strategies.parse("onnxruntime/fp32") if strategy.flag("optimize") else None
 
     def prepare(self, source: base.Source, strategy: strategies.Strategy, folder: Path) -> Mapping[str, Any]:
-        """Export with dynamic batch and length."""
-        from worker.engine import models
+        """Export with dynamic batch and length, or optimize what was exported."""
+        if source.base is None:
+            facts = _exported(source, folder)
+        else:
+            from worker.engine.strategies import onnx_optimizer
 
-        model = models.load(source.model)
-        names = models.input_names(model.config)
-        with _silent():
-            opset = _export(model, names, folder / GRAPH)
-        facts = {"opset": opset, "nodes": node_types(folder / GRAPH), **models.facts(source.model, model)}
-        _write_recipe(folder, strategy, facts)
+            facts = onnx_optimizer.optimize(source.base, folder)
+        onnx_graphs.write_recipe(folder, strategy, facts)
         return facts
 
     def open(self, folder: Path, strategy: strategies.Strategy, threads: int) -> OnnxSession:
         """A session over the stored graph; ONNX Runtime optimizes it for this CPU while loading."""
-        options = _options(threads)
+        options = onnx_graphs.session_options(threads)
         try:
             session = onnxruntime.InferenceSession(folder / GRAPH, options, providers=["CPUExecutionProvider"])
         except Exception as exc:  # the bindings' exceptions have no common root
             raise _opening(folder, exc) from exc
         told = session.get_session_options()
         facts = {
-            **_read_recipe(folder)["facts"],
+            **onnx_graphs.read_facts(folder),
             "providers": session.get_providers(),
             "spinning": _spinning(told),
             "inter_op_threads": told.inter_op_num_threads,
@@ -110,63 +97,14 @@ class Float32:
         return OnnxSession(session, told.intra_op_num_threads, facts)
 
 
-class Int8Dynamic(Float32):
-    """`onnxruntime/int8-dynamic`: int8 weights, embeddings too; activations quantized call by call."""
+def _exported(source: base.Source, folder: Path) -> dict[str, Any]:
+    from worker.engine import models
 
-    def recipe(self, strategy: strategies.Strategy) -> Mapping[str, Any]:
-        """Per channel or per tensor."""
-        return {"strategy": strategy.name, "per_channel": strategy.flag("per_channel")}
-
-    def builds_on(self, strategy: strategies.Strategy) -> strategies.Strategy | None:
-        """The exported float graph."""
-        return strategies.parse("onnxruntime/fp32")
-
-    def prepare(self, source: base.Source, strategy: strategies.Strategy, folder: Path) -> Mapping[str, Any]:
-        """Quantize the float graph's weights."""
-        assert source.base is not None  # noqa: S101  # `builds_on` above names it
-        with _silent():
-            from onnxruntime.quantization import QuantType, quantize_dynamic
-
-            quantize_dynamic(
-                source.base / GRAPH,
-                folder / GRAPH,
-                per_channel=strategy.flag("per_channel"),
-                weight_type=QuantType.QInt8,
-            )
-        nodes = node_types(folder / GRAPH)
-        quantized = sum(nodes.get(name, 0) for name in INT8_KERNELS)
-        facts = {
-            **_read_recipe(source.base)["facts"],
-            "nodes": nodes,
-            "quantized_layers": quantized,
-            "reduce_range": False,
-        }
-        _write_recipe(folder, strategy, facts)
-        return facts
-
-
-def node_types(graph: Path) -> dict[str, int]:
-    """How many nodes of each type ONNX Runtime runs here, after its optimizations for this CPU."""
-    optimized = graph.with_suffix(".optimized")
-    options = _options(1)
-    options.optimized_model_filepath = str(optimized)
-    try:
-        onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        import onnx
-
-        counts = Counter(node.op_type for node in onnx.load(optimized, load_external_data=False).graph.node)
-        return dict(counts.most_common())
-    finally:
-        optimized.unlink(missing_ok=True)
-
-
-def _options(threads: int) -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3  # errors; a warning per optimization otherwise
-    return options
+    model = models.load(source.model)
+    with onnx_graphs.silent():
+        opset = _export(model, models.input_names(model.config), folder / GRAPH)
+    nodes = dict(onnx_graphs.optimized(folder / GRAPH).nodes)
+    return {"opset": opset, "nodes": nodes, **models.facts(source.model, model)}
 
 
 def _spinning(options: onnxruntime.SessionOptions) -> str:
@@ -224,24 +162,3 @@ def _opening(folder: Path, exc: Exception) -> Exception:
     if "NOT_IMPLEMENTED" in text:
         return errors.Unsupported(f"ONNX Runtime has no kernel on this host: {text}")
     return errors.ModelError(f"ONNX Runtime cannot load {folder / GRAPH}: {text}")
-
-
-def _write_recipe(folder: Path, strategy: strategies.Strategy, facts: Mapping[str, Any]) -> None:
-    (folder / RECIPE).write_text(json.dumps({"strategy": strategy.name, "facts": dict(facts)}, indent=1))
-
-
-def _read_recipe(folder: Path) -> dict[str, Any]:
-    recipe: dict[str, Any] = json.loads((folder / RECIPE).read_text())
-    return recipe
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """The exporter prints its progress, and the quantizer advises on the root logger."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            yield
-    finally:
-        logging.disable(before)
