@@ -6,7 +6,7 @@ from storage.catalogue.descriptions import BF16, SAMPLE, SAMPLED, Description
 from storage.options import Option
 
 _PACKAGES = ("torch", "transformers")
-_NEEDS = "a C++ compiler (g++) on the host, to prepare and to load"
+_NEEDS = "a C++ compiler (g++) on the host, to prepare"
 _COST = "up to a minute: the graph is compiled once, and its code is kept with the artifact"
 
 DESCRIPTIONS = (
@@ -72,6 +72,16 @@ DESCRIPTIONS = (
         implementation="worker.engine.strategies.inductor_quantized:Int8WeightOnly",
         packages=(*_PACKAGES, "torchao"),
         extra="torchao",
+        options=(
+            Option(
+                name="activations",
+                type="choice",
+                default="bf16",
+                choices=("bf16", "fp32"),
+                help="bf16 has a kernel that reads int8 weights; with fp32 freezing turns them back into float32, so "
+                "that only the artifact is small",
+            ),
+        ),
         needs=_NEEDS,
         cost=_COST,
     ),

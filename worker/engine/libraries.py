@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime's import would start a thread that reports home
     "TRANSFORMERS_VERBOSITY": "error",
     "KINETO_LOG_LEVEL": "99",  # torch's profiler, which prints when it starts and stops
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",  # more would be a pool of processes that outlives the compilation
 }
 """What must be set before the libraries are imported; a value that is set already stays."""
 
@@ -119,4 +120,14 @@ def _preload_openvino() -> None:
     from worker.engine.strategies import openvino_quantized  # noqa: F401
 
 
-_PRELOADS = {"torch": _preload_torch, "onnxruntime": _preload_onnxruntime, "openvino": _preload_openvino}
+def _preload_inductor() -> None:
+    """What opening compiled code takes: neither transformers nor the compiler."""
+    from worker.engine.strategies import inductor, inductor_quantized  # noqa: F401
+
+
+_PRELOADS = {
+    "torch": _preload_torch,
+    "inductor": _preload_inductor,
+    "onnxruntime": _preload_onnxruntime,
+    "openvino": _preload_openvino,
+}
