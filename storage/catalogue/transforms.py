@@ -157,7 +157,7 @@ TRANSFORMS = (
                 help="the student's width, a multiple of the teacher's heads; a narrower one starts from the teacher's "
                 "dimensions, channels and neurons with the largest weights, and needs more epochs",
             ),
-            Option(name="epochs", type="int", default="2", low=1, high=1000, help="passes over the data"),
+            Option(name="epochs", type="int", default="3", low=1, high=1000, help="passes over the data"),
             Option(name="batch", type="int", default="64", low=1, high=4096, help="rows in one step"),
             Option(
                 name="temperature",
