@@ -83,8 +83,19 @@ def test_a_fusion_that_changes_answers_is_refused(
     tiny_bert: records.ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_optimizer, "_difference", lambda _one, _other: 0.5)
-    with pytest.raises(errors.ModelError, match=r"changes this model's answers by 0\.5, at most 0\.0001"):
+    with pytest.raises(errors.Unsupported, match=r"changes this model's answers by 0\.5, at most 0\.0001"):
         opened(tiny_bert, "onnxruntime/fp32:optimize", tmp_path)
+
+
+@pytest.mark.slow
+def test_an_architecture_that_the_optimizer_stumbles_over_is_unsupported(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = {**sizes, "vocab_size": 64, "max_position_embeddings": 40, "pad_token_id": 0}
+    model = records.ModelRef(name="modern", source="random", location="modernbert", config=config, seed=1)
+    with pytest.raises(errors.Unsupported, match=r"cannot read this architecture's graph.*leave optimize away"):
+        opened(model, "onnxruntime/fp32:optimize", tmp_path)
+    session, _ = opened(model, "onnxruntime/int8-weight-only", tmp_path)
+    assert session.logits(call(2, 8)).shape == (2, 2)
 
 
 @pytest.mark.slow

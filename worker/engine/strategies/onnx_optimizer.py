@@ -35,8 +35,8 @@ _PROBES = ((1, 4), (3, 11))
 def optimize(base: Path, folder: Path) -> dict[str, Any]:
     """Write the fused graph of a float artifact; returns facts.
 
-    Where fusing changes an answer by more than `MOST`, it is done again without attention. Raises ModelError when
-    that does not help either.
+    Where fusing changes an answer by more than `MOST`, it is done again without attention. Raises Unsupported when
+    that does not help either, and for a graph that the optimizer stumbles over.
     """
     differences = []
     for attention in (True, False):
@@ -44,7 +44,7 @@ def optimize(base: Path, folder: Path) -> dict[str, Any]:
         differences.append(_difference(base / GRAPH, folder / GRAPH))
         if differences[-1] <= MOST:
             return _facts(base, folder, fused, differences[-1])
-    raise errors.ModelError(
+    raise errors.Unsupported(
         f"the transformer optimizer changes this model's answers by {min(differences):.2g}, at most {MOST:g} is "
         "accepted; leave optimize away"
     )
@@ -70,9 +70,17 @@ def _fuse(base: Path, folder: Path, *, attention: bool) -> dict[str, int]:
         options = FusionOptions("bert")
         options.enable_attention = attention
         # heads and width 0: detected; "bert" stands for every encoder
-        found = optimizer.optimize_model(
-            str(base / GRAPH), model_type="bert", num_heads=0, hidden_size=0, optimization_options=options
-        )
+        try:
+            found = optimizer.optimize_model(
+                str(base / GRAPH), model_type="bert", num_heads=0, hidden_size=0, optimization_options=options
+            )
+        except MemoryError:
+            raise
+        except Exception as exc:  # its pattern matching raises whatever a graph unknown to it leads to
+            raise errors.Unsupported(
+                f"the transformer optimizer cannot read this architecture's graph ({type(exc).__name__}: {exc}); leave "
+                "optimize away"
+            ) from exc
         found.save_model_to_file(str(folder / GRAPH), use_external_data_format=onnx_graphs.is_split(base))
         names = found.get_fused_operator_statistics()
         return _more(base, found.model, names)
