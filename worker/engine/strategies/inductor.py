@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,8 @@ class CompiledSession:
 class Compiled(ABC):
     """What the strategies of this runtime share; each says what its artifact holds and how a graph comes from it."""
 
+    options: Mapping[str, Any] = MappingProxyType({})  # of the compilation, beside `inductor_code.OPTIONS`
+
     def recipe(self, strategy: strategies.Strategy) -> Mapping[str, Any]:
         """Options and instruction sets: preparing compiles for this CPU, and some choose ranges by it."""
         return {"strategy": strategy.name, "options": dict(strategy.options), "isa": libraries.isa()}
@@ -95,7 +98,8 @@ class Compiled(ABC):
         """Load the compiled code; compiled now where this host has none of the artifact."""
         torch_float.set_threads(threads)
         recipe = json.loads((folder / checkpoints.RECIPE).read_text())
-        found = inductor_code.code(folder, strategy.part.packages, lambda: self._compilable(folder, strategy))
+        packages, options = strategy.part.packages, self.options
+        found = inductor_code.code(folder, packages, options, lambda: self._compilable(folder, strategy))
         runner = _load(found.library)
         facts = {
             **recipe["facts"],
@@ -108,7 +112,9 @@ class Compiled(ABC):
     def _compilable(self, folder: Path, strategy: strategies.Strategy) -> inductor_code.Graph:
         recipe = json.loads((folder / checkpoints.RECIPE).read_text())
         return inductor_code.Graph(
-            module=self.graph(folder, strategy), inputs=len(recipe["inputs"]), longest=recipe["longest"]
+            module=self.graph(folder, strategy),
+            inputs=len(recipe["inputs"]),
+            longest=recipe["longest"],
         )
 
 
@@ -148,6 +154,7 @@ class Logits(torch.nn.Module):
         self.eval()
 
     def forward(self, *call: torch.Tensor) -> torch.Tensor:
+        """Inputs [batch, length] in the order given; logits [batch, classes]."""
         answer: torch.Tensor = self.model(**dict(zip(self._inputs, call, strict=True))).logits
         return answer
 

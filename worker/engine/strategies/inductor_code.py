@@ -76,16 +76,19 @@ def seal(folder: Path) -> None:
     (folder / SOURCES).write_text(json.dumps({"digest": keys.digest(files)}))
 
 
-def code(folder: Path, packages: Sequence[str], build: Callable[[], Graph]) -> Code:
+def code(folder: Path, packages: Sequence[str], options: Mapping[str, Any], build: Callable[[], Graph]) -> Code:
     """The code of an artifact's folder; made here, from the graph that `build` reads from it, where there is none.
+
+    `options` are settings of the compilation beside OPTIONS.
 
     Raises Unsupported where it must be compiled and cannot be: no C++ compiler, a graph that does not export.
     """
     digest = json.loads((folder / SOURCES).read_text())["digest"]
-    recipe = {"artifact": digest, "isa": libraries.isa(), "options": dict(OPTIONS), "example": list(EXAMPLE)}
+    settings = {**OPTIONS, **options}
+    recipe = {"artifact": digest, "isa": libraries.isa(), "options": settings, "example": list(EXAMPLE)}
     key = keys.artifact_key(digest, recipe, libraries.versions(packages))
     store = ArtifactStore(folder.parent.parent / FOLDER)
-    found = store.read(key) or store.make(key, recipe, lambda target: compile_into(target, build()))
+    found = store.read(key) or store.make(key, recipe, lambda target: compile_into(target, build(), settings))
     return Code(library=store.folder(key) / LIBRARY, facts={**found.facts, "compile_s": found.prepare_s})
 
 
@@ -136,7 +139,7 @@ def example(graph: Graph) -> tuple[torch.Tensor, ...]:
     return tuple(torch.ones(batch, width, dtype=torch.int64) for _ in range(graph.inputs))
 
 
-def compile_into(folder: Path, graph: Graph) -> Mapping[str, Any]:
+def compile_into(folder: Path, graph: Graph, settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """Write the library of a graph into an empty folder; returns facts.
 
     Facts: the library operators that its code calls, inductor's vector instructions, the compiler.
@@ -147,7 +150,7 @@ def compile_into(folder: Path, graph: Graph) -> Mapping[str, Any]:
     program = export(graph)
     module = unchecked(program)
     with tempfile.TemporaryDirectory(prefix="quantfleet-compile-") as scratch:
-        options = {**OPTIONS, "aot_inductor.output_path": str(Path(scratch) / LIBRARY)}
+        options = {**settings, "aot_inductor.output_path": str(Path(scratch) / LIBRARY)}
         with utils.fresh_cache(dir=scratch, delete=False), _translated(), torch.no_grad():
             made = aot_compile(module, program.example_inputs[0], options=options)
         shutil.copyfile(str(made), folder / LIBRARY)

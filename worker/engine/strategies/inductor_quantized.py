@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -65,6 +66,9 @@ class _TorchAo(inductor.Compiled):
 
 class Int8WeightOnly(_TorchAo):
     """`inductor/int8-weight-only`."""
+
+    # scales of a layer with up to 8 outputs would become literals, which the operator with int8 weights cannot take
+    options = MappingProxyType({"always_keep_tensor_constants": True})
 
     def dtype(self, strategy: strategies.Strategy) -> torch.dtype:
         """Of activations: inductor has a kernel that reads int8 weights for bfloat16 only."""
