@@ -33,7 +33,7 @@ _ACCURACY = {
 }
 """Field of a paired accuracy → its name in a flat comparison."""
 
-_LATER = ("input_digest",)
+_LATER = ("input_digest", "made_digest")
 """Fields of a comparison that came later: readers of the CSV may count columns, so these stand behind."""
 
 COMPARISON_FIELDS = (

@@ -18,7 +18,7 @@ def test_upgrade_makes_a_database_and_does_nothing_the_second_time(tmp_path: Pat
     second = CliRunner().invoke(db.app, ["upgrade", "--database", file], catch_exceptions=False)
     checked = CliRunner().invoke(db.app, ["check", "--database", file, "--json"], catch_exceptions=False)
 
-    assert "new → 0002" in first.output
+    assert "new → 0003" in first.output
     assert "was up to date" in second.output
     assert checked.exit_code == 0
     assert json.loads(checked.output)["usable"] is True

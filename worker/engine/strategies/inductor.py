@@ -186,7 +186,8 @@ def kernels(session: CompiledSession) -> dict[str, int]:
     """
     probe = {name: np.ones((1, 4), dtype=np.int64) for name in session.inputs}
     session.logits(probe)
-    with _printed() as lines, torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+    verbose: Any = torch.backends.mkldnn.verbose
+    with _printed() as lines, verbose(torch.backends.mkldnn.VERBOSE_ON):
         session.logits(probe)
     return dict(Counter(filter(None, map(_kernel, lines))).most_common())
 
