@@ -43,10 +43,10 @@ def test_the_tables_hold_every_name_option_and_default() -> None:
 
 def test_the_command_rewrites_what_stands_between_the_marks(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{strategies_page.BEGIN}\nold\n{strategies_page.END}\nafter\n")
+    page.write_text(f"before\n{strategies_page.BEGIN}\nstale line\n{strategies_page.END}\nafter\n")
     subprocess.run([sys.executable, "-m", "scheduler.cli.strategies_page", page], check=True, cwd=PAGE.parents[1])
     written = page.read_text("utf-8")
-    assert "old" not in written
+    assert "stale line" not in written
     assert "`torch/fp32`" in written
     assert (written.splitlines()[0], written.splitlines()[-1]) == ("before", "after")
 

@@ -50,7 +50,7 @@ TORCH = dataclasses.replace(ALL, packages={"torch": "2.13.0", "transformers": "5
         ("prune-ffn:recover=300,50%+torch/fp32", "prune-ffn:0.5,recover=300+torch/fp32"),
         ("prune-magnitude:pattern=2:4+torch/fp32", "prune-magnitude:pattern=2:4+torch/fp32"),
         ("distil+torch/fp32", "distil+torch/fp32"),
-        ("distil:layers=half,epochs=4+torch/fp32", "distil+torch/fp32"),
+        ("distil:layers=half,epochs=3+torch/fp32", "distil+torch/fp32"),
         ("distil :layers=3+ prune-heads + torch/bf16", "distil:layers=3+prune-heads:0.25+torch/bf16"),
         (
             "distil:layers=3+prune-ffn:0.3+openvino/int8-static:rows=200",
