@@ -250,3 +250,47 @@ def _left(folder: Path) -> list[int]:
 
 def _quantfleet() -> str:
     return str(Path(sys.executable).with_name("quantfleet"))
+
+
+TRAINED = """\
+name: trained
+models:
+  tiny: {{path: "{model}"}}
+strategies: ["distil:layers=1,epochs=1,batch=4+torch/fp32"]
+threads: [1]
+inputs: [{{batch: 1, length: 8}}]
+dataset: {{path: rows.csv}}
+datasets: {{train: {{path: rows.csv}}}}
+prepare: {prepare}
+precision: 50%
+max_seconds: 0.3
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("prepare", "prepared"), [("host", 1), ("once", 2)])
+def test_a_training_runs_first_and_once_and_what_is_measured_is_its_student(
+    bench: Bench, tiny_model: Path, prepare: str, prepared: int
+) -> None:
+    lines = [f"hello my friend,{label}" for label in ("greet", "leave", "pay", "oos")] * 6
+    (bench.folder / "rows.csv").write_text("\n".join(["text,label", *lines]))
+    (bench.folder / "study.yaml").write_text(TRAINED.format(model=tiny_model, prepare=prepare))
+
+    code, _, err = bench.finish()
+
+    assert code == 0, err
+    with bench.database() as database:
+        views = queries.results(database)
+    ended = {view.kind: view.finished_at or 0.0 for view in views if view.strategy.startswith("distil")}
+    assert ended["prepare"] <= min(ended["latency"], ended["accuracy"])
+    assert sum(view.kind == "prepare" for view in views) == prepared
+    students = {view.made_digest for view in views if view.strategy.startswith("distil")}
+    assert len(students) == 1 and None not in students
+    (training,) = (view for view in views if view.kind == "prepare" and view.made_digest)
+    (step,) = training.document["strategy"]["artifact"]["facts"]["transforms"]
+    assert step["facts"]["steps"] == 6, "23 of 24 rows in batches of 4; one is held out"
+
+    again, _, _ = bench.finish()
+    assert again == 0
+    with bench.database() as database:
+        assert len(queries.results(database)) == len(views), "nothing is trained or measured twice"
