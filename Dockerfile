@@ -24,7 +24,7 @@ RUN mkdir scheduler storage worker && touch scheduler/__init__.py storage/__init
 FROM dependencies AS worker-dependencies
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install --constraint constraints.txt --index-url "$TORCH_INDEX" --no-deps torch \
-    && pip install --constraint constraints.txt '.[all]'
+    && pip install --constraint constraints.txt '.[all,s3]'
 
 FROM dependencies AS monitoring-dependencies
 COPY deploy/flower.txt deploy/flower.txt
