@@ -98,6 +98,8 @@ def _executable(
         return implementation.prepare(source, strategy, target)
 
     made = store.make(key, recipe, build, inherited_s=inherited)
+    if isinstance(implementation, base.Settling):
+        implementation.settle(store.folder(key), strategy)
     return store.folder(key), made
 
 
