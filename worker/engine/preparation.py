@@ -98,7 +98,7 @@ def _executable(
     key = keys.artifact_key(identity, recipe, libraries.versions(strategy.part.packages))
     ready = store.read(key)
     if ready is not None:  # what it was built on may be long gone
-        return store.folder(key), ready
+        return _settled(implementation, store.folder(key), strategy), ready
     below = implementation.builds_on(strategy)
     folder, inherited = None, before.prepare_s
     if below is not None:
@@ -110,7 +110,14 @@ def _executable(
         return {**implementation.prepare(source, strategy, target), **before.facts}
 
     made = store.make(key, recipe, build, inherited_s=inherited)
-    return store.folder(key), made
+    return _settled(implementation, store.folder(key), strategy), made
+
+
+def _settled(implementation: base.Implementation, folder: Path, strategy: strategies.Strategy) -> Path:
+    """The folder of an artifact, with what its runtime keeps on each host beside it."""
+    if isinstance(implementation, base.Settling):
+        implementation.settle(folder, strategy)
+    return folder
 
 
 def _dataset(order: Order, chosen: strategies.Chosen) -> tuple[records.DatasetRef | None, dict[str, Any]]:

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from storage import errors, records, strategies
 from worker.engine import sessions
@@ -48,6 +48,14 @@ class Implementation(Protocol):
 
     def open(self, folder: Path, strategy: strategies.Strategy, threads: int) -> sessions.Session:
         """Load an artifact for a number of intra-op threads. Raises Unsupported."""
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """An implementation that keeps something of its own on each host beside an artifact, such as compiled code."""
+
+    def settle(self, folder: Path, strategy: strategies.Strategy) -> None:
+        """Make it where an artifact that is ready lacks it: one from another host. Raises Unsupported."""
 
 
 class Transformation(Protocol):

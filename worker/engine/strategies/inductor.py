@@ -95,11 +95,10 @@ class Compiled(ABC):
         return {**facts, **session.facts, "kernels": kernels(session)}
 
     def open(self, folder: Path, strategy: strategies.Strategy, threads: int) -> CompiledSession:
-        """Load the compiled code; compiled now where this host has none of the artifact."""
+        """Load the compiled code; `settle` has seen to it that it is there, otherwise it is compiled now."""
         torch_float.set_threads(threads)
         recipe = json.loads((folder / checkpoints.RECIPE).read_text())
-        packages, options = strategy.part.packages, self.options
-        found = inductor_code.code(folder, packages, options, lambda: self._compilable(folder, strategy))
+        found = self._code(folder, strategy)
         runner = _load(found.library)
         facts = {
             **recipe["facts"],
@@ -108,6 +107,14 @@ class Compiled(ABC):
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         }
         return CompiledSession(runner, recipe["inputs"], facts)
+
+    def settle(self, folder: Path, strategy: strategies.Strategy) -> None:
+        """Compile the code of an artifact that came without it, or whose code is damaged."""
+        self._code(folder, strategy)
+
+    def _code(self, folder: Path, strategy: strategies.Strategy) -> inductor_code.Code:
+        packages, options = strategy.part.packages, self.options
+        return inductor_code.code(folder, packages, options, lambda: self._compilable(folder, strategy))
 
     def _compilable(self, folder: Path, strategy: strategies.Strategy) -> inductor_code.Graph:
         recipe = json.loads((folder / checkpoints.RECIPE).read_text())

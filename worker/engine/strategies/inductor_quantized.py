@@ -181,6 +181,10 @@ class Int8Dynamic:
         """See `Compiled`."""
         return _by(strategy).open(folder, strategy, threads)
 
+    def settle(self, folder: Path, strategy: strategies.Strategy) -> None:
+        """See `Compiled`."""
+        _by(strategy).settle(folder, strategy)
+
 
 def reduce_range() -> bool:
     """Whether 8-bit products overflow on this CPU, so that 7 bits must do."""
