@@ -32,6 +32,9 @@ ARTIFACTS = "artifacts"
 INPUTS = "inputs"
 """Folder of token ids inside the cache."""
 
+COMPILED = "compiled"
+"""Folder of compiled code inside the cache; it never leaves this host."""
+
 RECENT_S = 3600.0
 """What was used within this time is never evicted: a running job opens its artifact again for each pair."""
 

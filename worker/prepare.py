@@ -51,7 +51,7 @@ def _shared(
         made = _made(place, case, strategy, taken.models, tick, tell)
         first = place.sharing.give(case, strategy, made, tick)
         ready = made if first is None else _others(place, first, made, tick)
-    for store in (place.artifacts, place.inputs):
+    for store in (place.artifacts, *place.aside):
         store.evict(place.settings.artifacts_bytes)
     return ready
 

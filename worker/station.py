@@ -13,7 +13,7 @@ import psutil
 
 from storage import records, settings, strategies
 from worker import locks, nursery, policy, sharing
-from worker.artifacts import ARTIFACTS, INPUTS, ArtifactStore
+from worker.artifacts import ARTIFACTS, COMPILED, INPUTS, ArtifactStore
 from worker.nursery import Tick
 
 MEMORY_SHARE = 0.9
@@ -30,7 +30,7 @@ class Station:
         self.cpus = sorted(os.sched_getaffinity(0))
         self.prepared: dict[str, records.Artifact] = {}  # recipe → artifact, this process only
         self.artifacts = ArtifactStore(config.cache / ARTIFACTS)
-        self.inputs = ArtifactStore(config.cache / INPUTS)
+        self.aside = tuple(ArtifactStore(config.cache / name) for name in (INPUTS, COMPILED))
         self._nurseries: dict[str, nursery.Nursery] = {}
         self._lock: int | None = None
 

@@ -41,6 +41,14 @@ LAYERS = 2 * 6 + 2  # linear layers: six in each of two layers, pooler, classifi
 
 SIZES = [(1, 1), (1, 7), (2, 8), (5, 3), (3, 32)]
 
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all processes of a test run: compiling is what takes the time here."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "inductor"
+
+
 SECOND = """
 import json, os, pathlib, sys
 import numpy as np

@@ -25,11 +25,8 @@ from typing import Any
 import torch
 
 from storage import errors, keys
-from worker.artifacts import ArtifactStore
+from worker.artifacts import COMPILED, ArtifactStore
 from worker.engine import libraries
-
-FOLDER = "compiled"
-"""Folder of compiled code, beside the folder of artifacts."""
 
 LIBRARY = "model.so"
 
@@ -87,7 +84,7 @@ def code(folder: Path, packages: Sequence[str], options: Mapping[str, Any], buil
     settings = {**OPTIONS, **options}
     recipe = {"artifact": digest, "isa": libraries.isa(), "options": settings, "example": list(EXAMPLE)}
     key = keys.artifact_key(digest, recipe, libraries.versions(packages))
-    store = ArtifactStore(folder.parent.parent / FOLDER)
+    store = ArtifactStore(folder.parent.parent / COMPILED)
     found = store.read(key) or store.make(key, recipe, lambda target: compile_into(target, build(), settings))
     return Code(library=store.folder(key) / LIBRARY, facts={**found.facts, "compile_s": found.prepare_s})
 
