@@ -37,11 +37,15 @@ def table(rows: Iterable[Comparison], prepared: Mapping[str, float]) -> Iterator
     for row in rows:
         shape = None if row.threads is None or row.input is None else (row.threads, row.input)
         found.setdefault(row.strategy, {})[shape] = row
-    shapes = sorted({shape for cells in found.values() for shape in cells if shape}, key=_order)
+    shapes = sorted(
+        {shape for cells in found.values() for shape, row in cells.items() if shape and row.gain}, key=_order
+    )
     heads = [f"{label.rpartition('×')[2]}, {metrics.counted(threads, 'thread')}" for threads, label in shapes]
     yield _line(["strategy", *heads, "size", "prepared in", "accuracy", "verdict, paired"])
     yield _line(["---"] * (len(shapes) + 5))
     for strategy, cells in found.items():
+        if all(row.state == "cancelled" for row in cells.values()):
+            continue
         gains = [_gain(cells.get(shape)) for shape in shapes]
         yield _line([f"`{strategy}`", *gains, *_rest(list(cells.values()), prepared.get(strategy))])
 
@@ -53,7 +57,7 @@ def _order(shape: Shape) -> tuple[int, str, int]:
 
 def _gain(row: Comparison | None) -> str:
     if row is None or row.gain is None:
-        return "–" if row is None else row.state
+        return "–" if row is None or row.state == "cancelled" else row.state
     text = metrics.ratio(row.gain)
     text = f"**{text}**" if row.significant else text
     band = "" if row.gain_low is None or row.gain_high is None else f" [{row.gain_low:.2f}, {row.gain_high:.2f}]"
