@@ -53,11 +53,11 @@ def test_each_implementation_has_a_description(kind: type) -> None:
 
 
 def implementations(kind: type) -> Iterator[str]:
-    """`module:Class` of every public class that has all that the protocol asks for."""
+    """`module:Class` of every public class that has all that the protocol asks for, and can be made."""
     for module in modules(FOLDERS[kind]):
         for name, member in inspect.getmembers(module, inspect.isclass):
-            own = member.__module__ == module.__name__ and not name.startswith("_")
-            if own and member is not PROTOCOLS[kind] and all(hasattr(member, method) for method in METHODS[kind]):
+            own = member.__module__ == module.__name__ and not name.startswith("_") and not inspect.isabstract(member)
+            if own and member not in PROTOCOLS.values() and all(hasattr(member, method) for method in METHODS[kind]):
                 yield f"{module.__name__}:{name}"
 
 
