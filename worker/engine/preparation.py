@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,9 @@ def prepare(order: Order) -> tuple[Path, records.Artifact]:
         spent += made.prepare_s
         steps.append({"step": str(step), "key": made.key, "model_digest": identity, "facts": dict(made.facts)})
     before = Before(facts={"transforms": steps} if steps else {}, prepare_s=spent)
-    return _executable(order, store, model, identity, order.strategy.untransformed, before)
+    folder, artifact = _executable(order, store, model, identity, order.strategy.untransformed, before)
+    # other steps may have made the same model before, and with it this very artifact: its facts name those
+    return folder, replace(artifact, facts={**artifact.facts, **before.facts})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,8 +25,8 @@ def test_a_leg_is_long_enough_and_holds_the_calls_that_percentiles_need(pass_ns:
 def test_only_a_long_leg_is_disturbed_by_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     beats: list[float] = []
     monkeypatch.setattr(rounds, "LONG_LEG_S", 0.2)
-    tick = rounds._late(lambda: beats.append(time.monotonic()), 60.0)
     began = time.monotonic()
+    tick = rounds._late(lambda: beats.append(time.monotonic()), 60.0)
     while time.monotonic() < began + 0.4:
         tick()
     assert beats
