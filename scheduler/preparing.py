@@ -58,12 +58,11 @@ def _of_strategy(case: records.Case, strategy: strategies.Strategy, where: Targe
 
 
 def _case(case: records.Case, strategy: strategies.Strategy) -> records.Case:
-    data = {name: case.data[name] for name in strategy.datasets if name in case.data}
     return records.Case(
         kind="prepare",
         model=case.model,
         strategy=str(strategy),
         baseline=str(strategy),
-        data=data,
+        data=strategies.data_of(strategy, case),
         prepare=case.prepare,
     )

@@ -202,6 +202,11 @@ def _step(text: str) -> Step:
     return Step(name=description.name, options=options.read(description.name, description.options, tail))
 
 
+def data_of(strategy: Strategy, case: records.Case) -> dict[str, records.DatasetRef]:
+    """The datasets of a case that preparing a strategy reads, by name."""
+    return {name: case.data[name] for name in strategy.datasets if name in case.data}
+
+
 def all_options() -> Iterator[Option]:
     """The options of everything in the catalogue, repeats and all."""
     for part in registry.parts():

@@ -31,11 +31,11 @@ def model(place: station.Station, case: records.Case, strategy: str, tick: Tick,
 
     Raises ModelError, DatasetError, StrategyError, Unsupported, ChildDied or ChildFailed.
     """
-    data = {name: records.to_document(case.data[name]) for name in _datasets(case, strategy)}
-    recipe = keys.digest([records.to_document(case.model), strategy, data, case.prepare])
+    parsed = strategies.parse(strategy)
+    recipe = keys.digest([records.to_document(case.model), strategy, _data(case, parsed), case.prepare])
     known = place.prepared.get(recipe)
     if known is None or not place.artifacts.touch(known.key):  # another worker may have evicted it since
-        place.prepared[recipe] = _shared(place, case, strategies.parse(strategy), tick, tell)
+        place.prepared[recipe] = _shared(place, case, parsed, tick, tell)
     artifact = place.prepared[recipe]
     return Prepared(strategy=strategy, folder=place.artifacts.folder(artifact.key), artifact=artifact)
 
@@ -73,7 +73,7 @@ def _made(
     request = {
         "model": records.to_document(case.model),
         "strategy": str(strategy),
-        "data": {name: records.to_document(case.data[name]) for name in _datasets(case, str(strategy))},
+        "data": _data(case, strategy),
         "cache": str(place.settings.cache),
         "given": dict(given),
     }
@@ -104,8 +104,8 @@ def _remade(artifact: records.Artifact) -> list[str]:
     return [f"its artifact was damaged and made again: {why}"] if why else []
 
 
-def _datasets(case: records.Case, strategy: str) -> tuple[str, ...]:
-    return tuple(name for name in strategies.parse(strategy).datasets if name in case.data)
+def _data(case: records.Case, strategy: strategies.Strategy) -> dict[str, Any]:
+    return {name: records.to_document(dataset) for name, dataset in strategies.data_of(strategy, case).items()}
 
 
 def inputs(place: station.Station, case: records.Case, tick: Tick) -> tuple[Path, str]:

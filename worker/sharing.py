@@ -145,6 +145,5 @@ def _steps(strategy: strategies.Strategy) -> str:
 
 
 def _ref(what: str, case: records.Case, strategy: strategies.Strategy) -> str:
-    data = {name: case.data[name] for name in strategy.datasets if name in case.data}
     text = _steps(strategy) if what == MODEL else str(strategy)
-    return f"{what}-{keys.prepared_key(case.model, text, data)}"
+    return f"{what}-{keys.prepared_key(case.model, text, strategies.data_of(strategy, case))}"
