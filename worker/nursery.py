@@ -76,7 +76,21 @@ class Child:
                     continue
                 return self._result(message)
         except channel.Closed:
-            raise self._died(op) from None
+            raise self.died(op) from None
+
+    def died(self, op: str) -> errors.ChildDied:
+        """The exception for a process that was found to be gone during an operation, with how it ended."""
+        ended = self._ended() or {}
+        code = ended.get("code")
+        number = -code if isinstance(code, int) and code < 0 else None
+        how = f"by signal {signal.Signals(number).name}" if number else f"with exit code {code}"
+        hint = ", as the kernel does when memory runs out" if number == signal.SIGKILL else ""
+        return errors.ChildDied(
+            f"the measured process ended {how} during {op!r}{hint}",
+            signal=number,
+            stderr=self.stderr_tail(),
+            resident_peak_bytes=ended.get("peak_bytes"),
+        )
 
     def close(self) -> None:
         """Ask the process to end, and make sure that it does."""
@@ -140,19 +154,6 @@ class Child:
         if isinstance(known, type) and issubclass(known, (errors.UserError, errors.Unsupported)):
             raise known(text)
         raise errors.ChildFailed(text, trace=trace)
-
-    def _died(self, op: str) -> errors.ChildDied:
-        ended = self._ended() or {}
-        code = ended.get("code")
-        number = -code if isinstance(code, int) and code < 0 else None
-        how = f"by signal {signal.Signals(number).name}" if number else f"with exit code {code}"
-        hint = ", as the kernel does when memory runs out" if number == signal.SIGKILL else ""
-        return errors.ChildDied(
-            f"the measured process ended {how} during {op!r}{hint}",
-            signal=number,
-            stderr=self.stderr_tail(),
-            resident_peak_bytes=ended.get("peak_bytes"),
-        )
 
 
 class Nursery:

@@ -78,12 +78,12 @@ class Pair:
         with run.phases("wait"):
             quiet.wait_idle(partner.child.pid, PATIENCE_S)
             run.tick()
-        before = run.observer.snapshot(seat.child.pid)
+        before = self._look(seat)
         started_at = time.time()
         with run.phases("legs"):
             request = {"passes": seat.passes, "rewarm_ns": REWARM_NS}
             answer = seat.child.ask("leg", request, tick=_late(run.tick, run.place.settings.lease), within_s=ANSWER_S)
-        after = run.observer.snapshot(seat.child.pid)
+        after = self._look(seat)
         seen = quiet.judge(before, after, cores=run.cores, threads=self._threads)
         seat.peak_bytes = max(seat.peak_bytes, answer["peak_bytes"])
         return records.Leg(
@@ -102,6 +102,12 @@ class Pair:
             preemptions=answer["preemptions"],
             disturbed=seen.disturbed,
         )
+
+    def _look(self, seat: Seat) -> quiet.Snapshot:
+        try:
+            return self._run.observer.snapshot(seat.child.pid)
+        except ProcessLookupError:
+            raise seat.child.died("leg") from None
 
 
 @dataclass(slots=True)

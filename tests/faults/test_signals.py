@@ -73,7 +73,7 @@ def test_a_measured_process_that_dies_once_costs_one_attempt(fleet: Fleet, numbe
 
     (job,) = closing.check(fleet)
 
-    assert (job.state, job.crashes, job.attempts) == ("done", 1, 2)
+    assert (job.state, job.crashes, job.attempts) == ("done", 1, 2), _attempts(fleet)
     first = queries.attempts(fleet.db, job.id)[0]
     assert (first.state, first.signal) == ("crash", number)
     assert host.ends == []

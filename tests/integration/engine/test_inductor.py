@@ -249,10 +249,12 @@ def test_a_host_that_got_an_artifact_compiles_its_code_while_preparing_and_draws
 
 
 def test_a_host_without_a_compiler_is_told_what_to_install(
-    tiny_bert: records.ModelRef, dataset: records.DatasetRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bert: records.ModelRef, dataset: records.DatasetRef, tmp_path: Path
 ) -> None:
     import torch._inductor.config
 
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/nowhere/c++"))
-    with pytest.raises(errors.Unsupported, match=r"needs a C\+\+ compiler.*apt-get install g\+\+"):
+    with (
+        torch._inductor.config.patch({"cpp.cxx": (None, "/nowhere/c++")}),
+        pytest.raises(errors.Unsupported, match=r"needs a C\+\+ compiler.*apt-get install g\+\+"),
+    ):
         prepared("inductor/fp32", tiny_bert, dataset, tmp_path)

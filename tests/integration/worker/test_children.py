@@ -28,6 +28,17 @@ def case_of(model: records.ModelRef) -> records.Case:
     return records.Case(kind="prepare", model=model, strategy="torch/fp32", baseline="torch/fp32")
 
 
+def latency_of(model: records.ModelRef) -> records.Case:
+    return records.Case(
+        kind="latency",
+        model=model,
+        strategy="torch/fp32",
+        baseline="torch/fp32",
+        threads=1,
+        input=records.InputSpec(batch=1, length=8, calls=1),
+    )
+
+
 def test_a_killed_child_is_told_with_its_signal_and_the_next_one_works(place: station.Station) -> None:
     with place.exclusive(_nothing):
         child = place.fork("torch", _nothing)
@@ -58,14 +69,6 @@ def test_a_child_that_stops_answering_is_killed_when_its_time_is_over(place: sta
 def test_a_child_that_was_stopped_for_a_while_answers_and_its_leg_is_known_as_disturbed(
     place: station.Station, model: records.ModelRef
 ) -> None:
-    case = records.Case(
-        kind="latency",
-        model=model,
-        strategy="torch/fp32",
-        baseline="torch/fp32",
-        threads=1,
-        input=records.InputSpec(batch=1, length=8, calls=1),
-    )
     stopped: list[int] = []
     later: list[subprocess.Popen[bytes]] = []
 
@@ -77,10 +80,26 @@ def test_a_child_that_was_stopped_for_a_while_answers_and_its_leg_is_known_as_di
 
     with place.exclusive(_nothing):
         budget = records.Budget(precision=0.9, max_seconds=30.0, min_pairs=2)
-        _, legs = latency.measure(place, case, budget, _nothing, stop_a_child)
+        _, legs = latency.measure(place, latency_of(model), budget, _nothing, stop_a_child)
 
     assert [resume.wait() for resume in later] == [0]
     assert [leg for leg in legs if any("stood still" in reason for reason in leg.disturbed)]
+
+
+def test_a_child_that_dies_between_two_legs_is_told_with_its_signal(
+    place: station.Station, model: records.ModelRef
+) -> None:
+    def kill_them(_progress: object) -> None:
+        for pid in _children_of(place):
+            os.kill(pid, signal.SIGTERM)
+            with pytest.raises(psutil.NoSuchProcess):
+                psutil.Process(pid).wait(10)
+                psutil.Process(pid)
+
+    budget = records.Budget(precision=1e-6, max_seconds=30.0, min_pairs=2)
+    with place.exclusive(_nothing), pytest.raises(errors.ChildDied, match="SIGTERM during 'leg'") as caught:
+        latency.measure(place, latency_of(model), budget, _nothing, kill_them)
+    assert caught.value.signal == signal.SIGTERM
 
 
 def test_the_end_of_a_child_is_seen_while_its_nursery_is_stopped(place: station.Station) -> None:
