@@ -85,17 +85,23 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def empty_model(folder: Path) -> torch.nn.Module:
-    """The model that an artifact's config describes, float32, with buffers in place and weights undefined.
+    """The model that an artifact's config describes, as `undefined` builds it."""
+    libraries.silence_transformers()
+    from transformers import AutoConfig
+
+    return undefined(AutoConfig.from_pretrained(folder, local_files_only=True))
+
+
+def undefined(config: Any) -> torch.nn.Module:
+    """The model of a transformers config, float32, with buffers in place and weights undefined.
 
     Built on the CPU without initialization instead of on the meta device: memory that nobody writes costs
     nothing, and buffers that are in no state dict (position ids, rotary frequencies) come out right.
     """
-    libraries.silence_transformers()
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
     from transformers.initialization import no_init_weights
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
     with no_init_weights():
         model = structure.apply(AutoModelForSequenceClassification.from_config(config, dtype=torch.float32), config)
     module: torch.nn.Module = model.eval().requires_grad_(False)

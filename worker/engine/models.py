@@ -86,6 +86,20 @@ def load(model: records.ModelRef) -> torch.nn.Module:
     return module
 
 
+def empty(model: records.ModelRef) -> torch.nn.Module:
+    """The classifier as `load` builds it: names, kinds and shapes of its layers, the values of its weights undefined.
+
+    No weights are read, so that this is quick whatever the model's size. Raises ModelError.
+    """
+    from worker.engine import checkpoints
+
+    settings = config(model)
+    with _translated(model):
+        if model.source == "random":
+            return checkpoints.undefined(settings)
+        return checkpoints.empty_model(locate(model))
+
+
 def save(loaded: torch.nn.Module, like: records.ModelRef, folder: Path) -> None:
     """Write a model that was made from `like` as a model folder: configuration, float32 safetensors, tokenizer.
 
