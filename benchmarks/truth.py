@@ -52,8 +52,8 @@ def _row(place: station.Station, model: records.ModelRef, threads: int, processe
         threads=threads,
         input=records.InputSpec(batch=1, length=LENGTH, calls=1),
     )
-    path, _ = prepare.inputs(place, case, lambda: None)
-    call = {name: ids.tolist() for name, ids in load_calls(path)[0].items()}
+    files, _ = prepare.inputs(place, case, lambda: None)
+    call = {name: ids.tolist() for name, ids in load_calls(Path(files["baseline"]))[0].items()}
     ours: list[list[int]] = []
     bare: list[list[int]] = []
     for number in range(0, processes, 2):

@@ -25,6 +25,7 @@ MARKS = {
     "wide": "the interval is wider than the study's precision asked for",
     "replicas": "gain combined from several jobs of the same case; latencies are the median of theirs",
     "left out": "disturbed results of this case are not counted; --include-disturbed counts them",
+    "operation": "not the same operation as its baseline: no gain of precision; the notes give the one like for like",
     "digest": "the same name stands for different content; rows are not compared with one another",
 }
 """Every mark that a row can carry, and what it means."""
@@ -43,7 +44,7 @@ class Comparison:
     strategy: str
     baseline: str
     threads: int | None  # asked for; None in a row that has an accuracy only
-    input: str | None  # label of the input, e.g. b1×l16
+    input: str | None  # label of what a call gets, e.g. b1×l16, or b1×l16, 2 instances
     batch: int | None
     length: int | str | None  # tokens, or "dataset"
     job_ids: tuple[str, ...]  # whose results the row shows, newest first
@@ -74,9 +75,19 @@ class Comparison:
     notes: tuple[str, ...] = ()  # sentences
     input_digest: str | None = None  # of the token ids
     made_digest: str | None = None  # of the model that the strategy's transforms made
+    kind: str = "latency"  # of the jobs: latency, throughput or tensor; accuracy in a row that has nothing else
+    instances: int | None = None  # throughput: processes side by side
+    efficiency: float | None = None  # throughput: rate ÷ (instances × rate of one alone on the machine)
+    efficiency_low: float | None = None  # 95 % interval
+    efficiency_high: float | None = None
+    same_operation: bool | None = None  # tensor: whether baseline and strategy compute the same
+    like_for_like: float | None = None  # tensor, unlike operations: the strategy's gain over its own operation in fp32
 
 
 Lookup = Callable[[str], Predictions | None]
+
+LABEL_WIDTH = 28
+"""Longest name of a layer that a heading shows whole."""
 
 SHOWN = (50, 90, 95)
 """Percentiles of a comparison; others that were measured stay in the results."""
@@ -96,8 +107,9 @@ def compare(results: Iterable[ResultView], predictions: Lookup, *, include_distu
     """
     views = list(results)
     accuracies = paired.Accuracies([view for view in views if view.kind == "accuracy"], predictions)
-    latency = [view for view in views if view.kind == "latency"]
-    rows = [row for case in _groups(latency, _case) for row in _case_rows(case, include_disturbed)]
+    paired_views = [view for view in views if view.kind in records.PAIRED]
+    rows = [row for case in _groups(paired_views, _case) for row in _case_rows(case, include_disturbed)]
+    rows = _with_like_for_like(rows)
     covered = {(row.hardware_key, row.environment_key, row.model, row.strategy) for row in rows}
     alone = [v for v in views if v.kind == "accuracy" and _where(v) not in covered]
     rows += [_accuracy_row(group) for group in _groups(alone, lambda v: (_where(v), v.model_digest))]
@@ -110,7 +122,7 @@ def disturbed_left_out(results: Iterable[ResultView]) -> int:
 
 
 def _case(view: ResultView) -> tuple[Any, ...]:
-    return (*_where(view), view.baseline, view.threads, view.input)
+    return (*_where(view), view.kind, view.baseline, view.threads, view.input)
 
 
 def _where(view: ResultView) -> tuple[str, str, str, str]:
@@ -126,7 +138,7 @@ def _groups(views: Iterable[ResultView], key: Callable[[ResultView], Any]) -> li
 
 
 def _is_disturbed(view: ResultView) -> bool:
-    return view.kind == "latency" and view.state == "done" and "disturbed" in view.flags
+    return view.kind in records.PAIRED and view.state == "done" and "disturbed" in view.flags
 
 
 def _case_rows(views: Sequence[ResultView], include_disturbed: bool) -> list[Comparison]:
@@ -153,6 +165,7 @@ def _done_row(views: Sequence[ResultView], marks: Sequence[str], extra: Sequence
     found |= {"A/A"} if newest.strategy == newest.baseline else set()
     found |= {"replicas"} if len(views) > 1 else set()
     found |= {"withheld"} if withheld else set()
+    found |= {"operation"} if newest.document.get("same_operation") is False else set()
     notes = [*extra, *_replica_note(views), *(note for view in views for note in view.notes)]
     return replace(
         _row(views),
@@ -166,6 +179,8 @@ def _done_row(views: Sequence[ResultView], marks: Sequence[str], extra: Sequence
         threads_observed=newest.threads_observed,
         marks=tuple(mark for mark in MARKS if mark in found),
         notes=tuple(dict.fromkeys(notes)),
+        same_operation=newest.document.get("same_operation"),
+        **_efficiency(newest),
         **_medians(views),
     )
 
@@ -191,6 +206,8 @@ def _row(views: Sequence[ResultView]) -> Comparison:
         length=newest.length,
         job_ids=tuple(view.job_id for view in views),
         state=newest.state,
+        kind=newest.kind,
+        instances=newest.instances,
         artifact_bytes=newest.artifact_bytes,
         baseline_artifact_bytes=newest.baseline_artifact_bytes,
         size_ratio=_size_ratio(newest),
@@ -215,7 +232,7 @@ def _accuracy_row(views: Sequence[ResultView]) -> Comparison:
     """A strategy that has an accuracy (or the reason why not) and no latency on this platform."""
     done = [view for view in views if view.state == "done"]
     row = _row(done or views)
-    row = replace(row, threads=None, input=None, batch=None, length=None)
+    row = replace(row, kind="accuracy", threads=None, input=None, batch=None, length=None)
     return row if done else replace(row, reason=views[0].message or "no reason was stored")
 
 
@@ -223,6 +240,29 @@ def _with_accuracy(row: Comparison, accuracies: paired.Accuracies) -> Comparison
     where = (row.hardware_key, row.environment_key, row.model)
     found = accuracies.find(where, row.model_digest, row.strategy, row.baseline)
     return replace(row, accuracy=found)
+
+
+def _efficiency(view: ResultView) -> dict[str, Any]:
+    found = (view.document.get("strategy_load") or {}).get("efficiency") or {}
+    names = {"efficiency": "value", "efficiency_low": "low", "efficiency_high": "high"}
+    return {name: found.get(key) for name, key in names.items()}
+
+
+def _with_like_for_like(rows: Sequence[Comparison]) -> list[Comparison]:
+    """Beside each gain between unlike operations, the gain of the same strategy over its own operation in fp32."""
+    alike = {_place(row): row for row in rows if row.same_operation}
+    return [_told_apart(row, alike.get(_place(row))) if row.same_operation is False else row for row in rows]
+
+
+def _place(row: Comparison) -> tuple[Any, ...]:
+    return (row.hardware_key, row.environment_key, row.model, row.model_digest, row.strategy, row.threads, row.input)
+
+
+def _told_apart(row: Comparison, alike: Comparison | None) -> Comparison:
+    other = None if alike is None else alike.gain
+    told = "it was not measured like for like" if other is None else f"like for like: {metrics.ratio(other)}"
+    note = f"{metrics.ratio(row.gain)} over {row.baseline}, but not the same operation; {told}"
+    return replace(row, like_for_like=other, notes=(note, *row.notes))
 
 
 def _gain(views: Sequence[ResultView]) -> records.Interval | None:
@@ -300,7 +340,18 @@ def _digest_note(groups: Sequence[Sequence[ResultView]]) -> str:
 
 def shape(row: Any) -> str:
     """Input and threads of anything that has both: `b1×l16, 2 threads`; "accuracy" for what has neither."""
-    return "accuracy" if row.input is None else f"{row.input}, {metrics.counted(row.threads, 'thread')}"
+    return "accuracy" if row.input is None else f"{_short(row.input)}, {metrics.counted(row.threads, 'thread')}"
+
+
+def _short(label: str) -> str:
+    """A layer's name by its end, which tells layers of a model apart: tables are narrow."""
+    name, comma, rows = label.partition(",")
+    if len(name) <= LABEL_WIDTH or "." not in name:
+        return label
+    parts = name.split(".")
+    while len(".".join(parts)) >= LABEL_WIDTH and len(parts) > 1:
+        parts.pop(0)
+    return f"…{'.'.join(parts)}{comma}{rows}"
 
 
 def case_order(row: Comparison) -> tuple[Any, ...]:
@@ -317,4 +368,6 @@ def _shape_order(row: Comparison) -> tuple[Any, ...]:
     length = row.length if isinstance(row.length, int) else math.inf  # real rows come after the fixed lengths
     # rows with an accuracy only come after the measured ones
     shape = (row.threads is None, row.batch or 0, length, row.input or "", row.threads or 0)
+    if row.kind == "tensor":  # like operations together
+        shape = (*shape, row.baseline)
     return (*shape, row.strategy != row.baseline, row.strategy)

@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from scheduler import preparing, resolve, study_spec
-from scheduler import study as study_module
-from scheduler.resolve import Model, Resolved
+from scheduler import cases, preparing, resolve
+from scheduler.resolve import Resolved
 from scheduler.targets import Target
-from storage import keys, records, strategies
+from storage import keys, operations, records, strategies
 
 PLANNED = "planned"
 """State of an entry that is not in the database yet."""
@@ -113,8 +112,9 @@ def plan(resolved: Resolved, targets: Sequence[Target], existing: Mapping[str, s
     """Every case on every target, each `replicas` times.
 
     The order is the same each time: what is prepared first, then target, replica, model, then the latency cases by
-    input and threads (so that strategies that share a baseline run in a row), then the accuracy cases. Threads that
-    merge on a platform (`1` and `physical` on one core) make one case. `existing` holds job states by key.
+    input and threads (so that strategies that share a baseline run in a row), the other kinds, the accuracy cases
+    last. Threads that merge on a platform (`1` and `physical` on one core) make one case. `existing` holds job states
+    by key.
     """
     places = list({target.route: target for target in targets}.values())
     where = preparing.place(places)
@@ -122,7 +122,7 @@ def plan(resolved: Resolved, targets: Sequence[Target], existing: Mapping[str, s
         _entry(case, target, replica, resolved, preparing.awaited(case, where))
         for target in places
         for replica in range(resolved.study.spec.replicas)
-        for case in cases(resolved, _hardware(target))
+        for case in cases.cases(resolved, _hardware(target))
     ]
     first = _preparations(entries, where, resolved)
     return Plan(entries=(*first, *entries), budget=budget(resolved)).against(existing or {})
@@ -170,80 +170,8 @@ def budget(resolved: Resolved) -> records.Budget:
     return records.Budget(precision=spec.precision, max_seconds=spec.max_seconds)
 
 
-def cases(resolved: Resolved, hardware: records.Hardware | None) -> Iterator[records.Case]:
-    """The cases of a study on one kind of machine, possible or not, without what it excludes.
-
-    None: whichever machine comes first, for a study that names threads by numbers only.
-    """
-    spec = resolved.study.spec
-    for model in resolved.models:
-        found = [*_latency(resolved, model, hardware), *_accuracy(resolved, model)]
-        for case in found:
-            if not any(_excluded(entry, case, hardware) for entry in spec.exclude):
-                yield case
-
-
-def thread_counts(asked: Sequence[int | str], hardware: records.Hardware | None) -> tuple[int, ...]:
-    """Thread counts on a machine, in the order asked for, duplicates merged; numbers are never clipped.
-
-    Without a machine words have no meaning (`study.any_problems` refuses them before).
-    """
-    words: dict[int | str, list[int]] = {}
-    if hardware is not None:
-        words = {
-            "physical": [hardware.physical_cores],
-            "logical": [hardware.logical_cores],
-            "all": list(range(1, hardware.logical_cores + 1)),
-        }
-    found = (words.get(item, [int(item)] if isinstance(item, int) else []) for item in asked)
-    return tuple(dict.fromkeys(count for counts in found for count in counts))
-
-
 def _hardware(target: Target) -> records.Hardware | None:
     return None if target.platform_key == records.ANY_PLATFORM else target.platforms[0].hardware
-
-
-def _latency(resolved: Resolved, model: Model, hardware: records.Hardware | None) -> Iterator[records.Case]:
-    spec = resolved.study.spec
-    if "latency" not in spec.kinds:
-        return
-    for asked in resolved.study.inputs:
-        for threads in thread_counts(spec.threads, hardware):
-            for strategy in spec.strategies:
-                yield records.Case(
-                    kind="latency",
-                    model=model.ref,
-                    strategy=strategy,
-                    baseline=spec.baseline,
-                    threads=threads,
-                    input=asked,
-                    dataset=model.dataset if asked.length == records.DATASET_LENGTH else None,
-                    data=_data(resolved, model, strategy, spec.baseline),
-                    prepare=spec.prepare,
-                )
-
-
-def _accuracy(resolved: Resolved, model: Model) -> Iterator[records.Case]:
-    spec = resolved.study.spec
-    if "accuracy" not in spec.kinds or model.dataset is None:
-        return
-    for strategy in dict.fromkeys((spec.baseline, *spec.strategies)):
-        yield records.Case(
-            kind="accuracy",
-            model=model.ref,
-            strategy=strategy,
-            baseline=spec.baseline,
-            dataset=model.dataset,
-            data=_data(resolved, model, strategy),
-            prepare=spec.prepare,
-        )
-
-
-def _data(resolved: Resolved, model: Model, *texts: str) -> dict[str, records.DatasetRef]:
-    """The datasets that strategies read, by the names that they use."""
-    known: dict[str, records.DatasetRef | None] = {**resolved.datasets, strategies.EVALUATION: model.dataset}
-    names = dict.fromkeys(name for text in texts for name in strategies.parse(text).datasets)
-    return {name: dataset for name in names if (dataset := known.get(name)) is not None}
 
 
 def _preparations(entries: Sequence[Entry], where: Target, resolved: Resolved) -> list[Entry]:
@@ -256,23 +184,6 @@ def _preparations(entries: Sequence[Entry], where: Target, resolved: Resolved) -
             if one.key not in found:
                 found[one.key] = _entry(one.case, where, 0, resolved, one.after)
     return list(found.values())
-
-
-def _excluded(entry: study_spec.Exclude, case: records.Case, hardware: records.Hardware | None) -> bool:
-    """Whether a case matches every field that an exclude names."""
-    asked = case.input
-    if entry.threads is not None and case.threads not in thread_counts([entry.threads], hardware):
-        return False
-    if entry.model is not None and not study_module.matches(entry.model, case.model.name):
-        return False
-    if entry.strategy is not None and not study_module.matches(entry.strategy, case.strategy):
-        return False
-    return (
-        entry.kind in (None, case.kind)
-        and (entry.batch is None or (asked is not None and asked.batch == entry.batch))
-        and (entry.length is None or (asked is not None and asked.length == entry.length))
-        and (entry.padding is None or (asked is not None and asked.padding == entry.padding))
-    )
 
 
 def _entry(case: records.Case, target: Target, replica: int, resolved: Resolved, after: tuple[str, ...] = ()) -> Entry:
@@ -298,18 +209,28 @@ def _everywhere(target: Target, about: Callable[[records.Platform], str | None])
 
 def _impossible(case: records.Case, platform: records.Platform, resolved: Resolved) -> str | None:
     cores = platform.hardware.logical_cores
-    if case.threads is not None and case.threads > cores:
-        return f"{case.threads} threads are more than this machine's {cores} logical cores"
+    if case.cores is not None and case.cores > cores:
+        what = f"{case.threads} threads" if case.instances is None else f"{case.instances} × {case.threads} threads"
+        return f"{what} are more than this machine's {cores} logical cores"
+    if case.kind == "tensor":
+        return _operation_impossible(case, platform)
     if case.input is not None:
         model = next(model for model in resolved.models if model.ref.name == case.model.name)
         reason = resolve.impossible_input(model, case.input)
         if reason:
             return reason
     reason = _strategy_impossible(case, case.strategy, platform)
-    if reason or case.kind != "latency":
+    if reason or case.kind not in records.PAIRED:
         return reason
     reason = _strategy_impossible(case, case.baseline, platform)
     return f"its baseline cannot run: {reason}" if reason else None
+
+
+def _operation_impossible(case: records.Case, platform: records.Platform) -> str | None:
+    found = (
+        operations.unsupported(operations.parse(name), platform.hardware, platform.environment) for name in case.sides
+    )
+    return next((reason for reason in found if reason), None)
 
 
 def _strategy_impossible(case: records.Case, text: str, platform: records.Platform) -> str | None:
@@ -324,6 +245,8 @@ def _strategy_impossible(case: records.Case, text: str, platform: records.Platfo
 
 def _caution(case: records.Case, hardware: records.Hardware) -> str | None:
     quota = hardware.quota_cores
-    if case.threads is not None and quota is not None and case.threads > quota:
-        return f"{case.threads} threads share {quota:g} cores: a CPU quota holds this host back"
+    if case.cores is not None and quota is not None and case.cores > quota:
+        return f"{case.cores} threads share {quota:g} cores: a CPU quota holds this host back"
+    if case.kind == "tensor":
+        return operations.caution(operations.parse(case.strategy), hardware)
     return strategies.caution(strategies.parse(case.strategy), hardware)

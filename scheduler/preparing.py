@@ -35,8 +35,9 @@ def place(targets: Sequence[Target]) -> Target:
 
 def before(case: records.Case, where: Target) -> Iterator[Preparation]:
     """The preparations that a case needs, in the order in which they must run."""
-    wanted = (case.baseline, case.strategy) if case.kind == "latency" else (case.strategy,)
-    for text in dict.fromkeys(wanted):
+    if case.kind == "tensor":
+        return
+    for text in case.sides:
         yield from _of_strategy(case, strategies.parse(text), where)
 
 

@@ -74,15 +74,15 @@ def impossible_input(model: Model, spec: records.InputSpec) -> str | None:
 
 def _tokens(spec: records.InputSpec) -> int | None:
     """The most tokens that a row surely has, padding included."""
-    if spec.padding.startswith("max:"):
-        return int(spec.padding.removeprefix("max:"))
-    return None if spec.length == records.DATASET_LENGTH else int(spec.length)
+    wide = [int(way[4:]) for way in (spec.padding, spec.baseline_padding) if way and way.startswith("max:")]
+    fixed = [] if spec.length == records.DATASET_LENGTH else [int(spec.length)]
+    return max((*wide, *fixed), default=None)
 
 
 def _too_long(resolved: Resolved) -> Iterator[tuple[Place, str]]:
     """Inputs that no model can take, and models that can take no input: surely a slip, not a gap to live with."""
     study = resolved.study
-    if "latency" not in study.spec.kinds:
+    if not study.spec.calls_models:
         return
     for index, entry in enumerate(study.spec.inputs):
         for spec in entry.specs():

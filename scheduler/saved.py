@@ -21,7 +21,7 @@ from scheduler.study_spec import Selector, StudyFile
 from scheduler.targets import Each, Wanted
 from storage import errors, lifecycle, records
 
-VERSION = 2
+VERSION = 3
 """Version of the document."""
 
 

@@ -248,6 +248,7 @@ def _validated(data: dict[str, Any], found: list[Problem]) -> StudyFile | None:
 def _across(spec: StudyFile) -> list[Problem]:
     """What is wrong between fields that are right by themselves."""
     whole = [
+        *_kind_problems(spec),
         *_data_problems(spec),
         *_dataset_problems(spec),
         *_random_problems(spec),
@@ -266,9 +267,26 @@ def any_problems(spec: StudyFile) -> Iterator[Problem]:
         for index, word in enumerate(spec.threads):
             if isinstance(word, str):
                 yield ("threads", index), f"{word} {why}; expected a number with targets: any"
+    if "throughput" in spec.kinds:
+        for index, word in enumerate(spec.instances):
+            if isinstance(word, str):
+                yield ("instances", index), f"{word} {why}; expected a number with targets: any"
     for index, entry in enumerate(spec.exclude):
         if isinstance(entry.threads, str) and entry.threads != "all":
             yield ("exclude", index, "threads"), f"{entry.threads} {why}; expected a number with targets: any"
+
+
+def _kind_problems(spec: StudyFile) -> Iterator[Problem]:
+    """Kinds without what they need, and what no kind asks for."""
+    if not spec.strategies and set(spec.kinds) != {"tensor"}:
+        description = StudyFile.model_fields["strategies"].description
+        yield ("strategies",), f"is missing. {description}"
+    if "tensor" in spec.kinds and not spec.tensors:
+        yield ("kinds",), "tensor needs tensors, and there is none; add tensors: [{layer: NAME}]"
+    if spec.tensors and "tensor" not in spec.kinds:
+        yield ("tensors",), "no kind asks for them; add tensor to kinds"
+    if "instances" in spec.model_fields_set and "throughput" not in spec.kinds:
+        yield ("instances",), "no kind asks for them; add throughput to kinds"
 
 
 def _data_problems(spec: StudyFile) -> Iterator[Problem]:
@@ -305,7 +323,7 @@ def _dataset_problems(spec: StudyFile) -> Iterator[Problem]:
         return
     whose = f" for {listed(lacking)}" if len(lacking) < len(real) else ""
     for index, entry in enumerate(spec.inputs):
-        if records.DATASET_LENGTH in entry.length and "latency" in spec.kinds:
+        if records.DATASET_LENGTH in entry.length and spec.calls_models:
             yield ("inputs", index, "length"), f"dataset needs a dataset, and there is none{whose}; add dataset:"
     if "accuracy" in spec.kinds and "kinds" in spec.model_fields_set and not whose:
         yield ("kinds",), "accuracy needs a dataset, and there is none; add dataset:"
@@ -316,9 +334,9 @@ def _random_problems(spec: StudyFile) -> Iterator[Problem]:
     for name, model in spec.models.items():
         if model.random is None:
             continue
-        if "latency" not in spec.kinds:
+        if set(spec.kinds) == {"accuracy"}:
             yield ("models", name), "random weights have no accuracy, and kinds asks for nothing else"
-        elif lengths == {records.DATASET_LENGTH}:
+        elif spec.calls_models and lengths == {records.DATASET_LENGTH}:
             yield (
                 ("models", name),
                 "random weights have no tokenizer, and every input is of length: dataset; add an input with a number",
@@ -326,7 +344,8 @@ def _random_problems(spec: StudyFile) -> Iterator[Problem]:
 
 
 def _exclude_problems(spec: StudyFile) -> Iterator[Problem]:
-    known = {"model": list(spec.models), "strategy": list(dict.fromkeys((*spec.strategies, spec.baseline)))}
+    single = (name for entry in spec.tensors for name in entry.operations)
+    known = {"model": list(spec.models), "strategy": list(dict.fromkeys((*spec.strategies, spec.baseline, *single)))}
     for index, entry in enumerate(spec.exclude):
         for field, names in known.items():
             asked = getattr(entry, field)
@@ -340,7 +359,9 @@ def _exclude_problems(spec: StudyFile) -> Iterator[Problem]:
 
 def _size_problems(spec: StudyFile) -> Iterator[Problem]:
     inputs = sum(len(entry.batch) * len(entry.length) for entry in spec.inputs)
-    cases = len(spec.models) * len(spec.strategies) * len(spec.threads) * inputs
+    calls = len(spec.strategies) * inputs * (1 + len(spec.instances) * ("throughput" in spec.kinds))
+    single = sum(len(entry.specs()) for entry in spec.tensors)
+    cases = len(spec.models) * len(spec.threads) * (calls + single)
     if cases > MAX_CASES:
         yield (), f"the matrix has {cases} cases, at most {MAX_CASES} are allowed"
 

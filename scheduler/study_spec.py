@@ -13,23 +13,29 @@ import pydantic
 from pydantic import AfterValidator, Field, WrapValidator
 
 from scheduler.study_values import (
+    AUTO,
     LABEL,
     SOFTWARE,
     TARGET_WORDS,
     Batches,
     Globs,
+    Instances,
     Keys,
+    Layers,
     Length,
     Lengths,
     Name,
+    Operations,
     Padding,
+    Paddings,
     Precision,
     Revision,
+    Shape,
     StrategyText,
     Threads,
     shown,
 )
-from storage import errors, records
+from storage import errors, operations, records
 
 ARCHITECTURES = (
     "albert", "bert", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra",
@@ -39,7 +45,7 @@ ARCHITECTURES = (
 )  # fmt: skip
 """Encoders (transformers' model types) that classify text from token ids alone."""
 
-Measured = Literal["latency", "accuracy"]
+Measured = Literal["latency", "throughput", "tensor", "accuracy"]
 """Kinds of jobs that a study asks for; preparations follow from its strategies."""
 
 MAX_REPLICAS = 1000
@@ -130,9 +136,16 @@ class Input(Section):
     length: Lengths = Field(
         description="Tokens in a row (made up), or dataset: real rows at their own lengths; one or a list."
     )
-    padding: Padding = Field(
-        "longest",
-        description="longest: pad to the longest row of the batch; max:N: pad to N tokens, and cut real rows there.",
+    padding: Paddings = Field(
+        ("longest",),
+        description="longest: pad to the longest row of the batch; max:N: pad to N tokens, and cut real rows there; "
+        "for real rows also sorted: by length into batches, and buckets:N: sorted, and padded to a multiple of N "
+        "tokens; one or a list.",
+    )
+    baseline_padding: Padding | None = Field(
+        None,
+        description="How the baseline's calls are padded, where that differs: with max:128 the gain of not padding is "
+        "a gain like any other. The rows are the same, cut alike.",
     )
     calls: int = Field(16, ge=1, le=1000, description="For length: dataset. Distinct calls drawn from the dataset.")
 
@@ -141,37 +154,85 @@ class Input(Section):
         numbers = [int(length) for length in self.length if length != records.DATASET_LENGTH]
         if numbers and "calls" in self.model_fields_set:
             raise ValueError("calls goes with length: dataset only; a fixed length is one call")
-        if self.padding != "longest" and max(numbers, default=0) > int(self.padding.removeprefix("max:")):
-            raise ValueError(
-                f"{max(numbers)} tokens cannot be padded with {self.padding}; expected at least max:{max(numbers)}"
-            )
+        for way in (*self.padding, *([self.baseline_padding] if self.baseline_padding else [])):
+            kind, _, tokens = way.partition(":")
+            if numbers and kind in ("sorted", "buckets"):
+                raise ValueError(f"{way} goes with length: dataset only; rows of one length need no sorting")
+            if kind == "max" and max(numbers, default=0) > int(tokens):
+                raise ValueError(
+                    f"{max(numbers)} tokens cannot be padded with {way}; expected at least max:{max(numbers)}"
+                )
         return self
 
     def specs(self) -> tuple[records.InputSpec, ...]:
-        """Every combination of batch and length."""
+        """Every combination of batch, length and padding."""
         return tuple(
-            records.InputSpec(batch=batch, length=length, padding=self.padding, calls=self.calls)
-            if length == records.DATASET_LENGTH
-            else records.InputSpec(batch=batch, length=length, padding=self._padding_of(int(length)), calls=1)
-            for batch in self.batch
-            for length in self.length
+            dict.fromkeys(
+                self._spec(batch, length, way) for batch in self.batch for length in self.length for way in self.padding
+            )
         )
 
-    def _padding_of(self, length: int) -> str:
+    def _spec(self, batch: int, length: int | Literal["dataset"], way: str) -> records.InputSpec:
         """`max:16` of rows of 16 tokens pads nothing: one input, one spelling."""
-        return "longest" if self.padding == f"max:{length}" else self.padding
+        plain = f"max:{length}"
+        way, other = ("longest" if one == plain else one for one in (way, self.baseline_padding or way))
+        return records.InputSpec(
+            batch=batch,
+            length=length,
+            padding=way,
+            calls=self.calls if length == records.DATASET_LENGTH else 1,
+            baseline_padding=None if other == way else other,
+        )
+
+
+class Tensor(Section):
+    """Tensor operations on the weight of a layer, or on random numbers of a shape."""
+
+    layer: Layers | None = Field(
+        None,
+        description="Name of a layer of each model, or a list: bert.encoder.layer.0.output.dense; "
+        "`quantfleet model inspect MODEL` lists them.",
+    )
+    shape: Shape | None = Field(None, description="[out, in] of a weight of random numbers, instead of a layer.")
+    operations: Operations = Field(
+        default_factory=lambda: tuple(operations.OPERATIONS),
+        description="matmul, mul, linear (each in all its precisions) or one such as matmul/int8; all by default. "
+        "Each is compared with the same operation in fp32.",
+    )
+    rows: Batches = Field(
+        default_factory=lambda: (1, 16, 128),
+        description="Rows of a linear operation's input; 1, 16 and 128 by default.",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Self:
+        one_of(self, "layer", "shape")
+        if "rows" in self.model_fields_set and not any(name.startswith("linear/") for name in self.operations):
+            raise ValueError("rows goes with linear operations only")
+        return self
+
+    def specs(self) -> tuple[tuple[records.TensorSpec, str], ...]:
+        """Every operand with the name of an operation on it."""
+        return tuple(
+            (records.TensorSpec(layer=layer, shape=self.shape, rows=rows), name)
+            for layer in self.layer or (None,)
+            for name in self.operations
+            for rows in (self.rows if name.startswith("linear/") else (None,))
+        )
 
 
 class Exclude(Section):
     """Cases to leave out: those that match every field named here. Texts may be globs, such as onnxruntime/*."""
 
-    kind: Measured | None = Field(None, description="latency or accuracy.")
+    kind: Measured | None = Field(None, description="latency, throughput, tensor or accuracy.")
     model: str | None = Field(None, min_length=1, description="Name of a model of this study, or a glob.")
-    strategy: str | None = Field(None, min_length=1, description="A strategy, or a glob over normal forms.")
+    strategy: str | None = Field(
+        None, min_length=1, description="A strategy or a tensor operation, or a glob over normal forms."
+    )
     threads: Threads | None = Field(None, description="A thread count: number, physical or logical.")
     batch: int | None = Field(None, ge=1, description="Rows in one call.")
     length: Length | None = Field(None, description="Tokens in a row, or dataset.")
-    padding: Padding | None = Field(None, description="longest or max:N.")
+    padding: Padding | None = Field(None, description="longest, max:N, sorted or buckets:N.")
 
     @pydantic.model_validator(mode="after")
     def _whole(self) -> Self:
@@ -259,13 +320,21 @@ class StudyFile(Section):
     name: Name = Field(description="Name of the study; letters, digits, dot, dash and underscore.")
     models: dict[Name, Model] = Field(min_length=1, description="The models, each under a name of your choice.")
     strategies: Annotated[tuple[StrategyText, ...], Field(max_length=1000)] = Field(
-        min_length=1, description="runtime/precision[:option=value,…]; `quantfleet strategies` lists them."
+        (),
+        description="runtime/precision[:option=value,…]; `quantfleet strategies` lists them. "
+        "Needed by every kind but tensor.",
     )
     threads: Annotated[tuple[Threads, ...], Field(max_length=1000)] = Field(
         ("physical",),
         min_length=1,
         description="Threads of one call: numbers, physical or logical (the cores of each machine), "
         "all (every count from 1 to its logical cores).",
+    )
+    instances: Annotated[tuple[Instances, ...], Field(max_length=1000)] = Field(
+        (AUTO,),
+        min_length=1,
+        description="For kind throughput. Processes side by side, each with its threads on cores of its own: numbers, "
+        "or auto: as many as fill the physical cores of each machine.",
     )
     inputs: Annotated[tuple[Input, ...], Field(max_length=1000)] = Field(
         default_factory=lambda: (Input.model_validate({"length": 128}),),
@@ -283,17 +352,22 @@ class StudyFile(Section):
         description="host: each host prepares its own artifacts; once: one host does, and the same bytes run "
         "everywhere, through the store that QUANTFLEET_STORE names.",
     )
+    tensors: Annotated[tuple[Tensor, ...], Field(max_length=1000)] = Field(
+        (), description="For kind tensor. Single operations on a layer's weight, or on random numbers."
+    )
     baseline: StrategyText = Field("torch/fp32", description="The strategy that gains are taken against.")
     precision: Precision = Field(
         0.03, description="Wanted half width of a gain's 95 % interval, e.g. 3% or 0.03; more than 0, at most 50%."
     )
     max_seconds: float = Field(
-        60.0, gt=0, le=86400, description="Longest measuring time of one latency job in seconds, preparation apart."
+        60.0, gt=0, le=86400, description="Longest measuring time of one job in seconds, preparation apart."
     )
     kinds: Annotated[tuple[Measured, ...], Field(max_length=10)] = Field(
         ("latency", "accuracy"),
         min_length=1,
-        description="What to measure; accuracy only of models with a dataset, never of random weights.",
+        description="What to measure: latency (one call), throughput (several processes side by side), tensor (single "
+        "operations), accuracy (only of models with a dataset, never of random weights). latency and accuracy by "
+        "default.",
     )
     exclude: Annotated[tuple[Exclude, ...], Field(max_length=1000)] = Field(
         (), description="Cases to leave out; a case goes when it matches every field of an entry."
@@ -305,10 +379,15 @@ class StudyFile(Section):
         "every-host, any (once, on whichever host comes first), or the hosts that fit a mapping.",
     )
 
-    @pydantic.field_validator("strategies", "threads", "kinds", mode="after")
+    @pydantic.field_validator("strategies", "threads", "instances", "kinds", mode="after")
     @classmethod
     def _merged(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(dict.fromkeys(value))
+
+    @property
+    def calls_models(self) -> bool:
+        """Whether whole models are timed on inputs."""
+        return "latency" in self.kinds or "throughput" in self.kinds
 
 
 SECTIONS: Mapping[str, type[Section]] = {
@@ -317,6 +396,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "inputs": Input,
     "dataset": Dataset,
     "datasets": Dataset,
+    "tensors": Tensor,
     "exclude": Exclude,
     "targets": Selector,
 }

@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from storage import errors, records, strategies
+from storage import errors, operations, records, strategies
 from storage.catalogue import registry
 
 THREAD_WORDS = ("physical", "logical", "all")
 """Thread counts that each machine resolves for itself."""
+
+AUTO = "auto"
+"""As many instances as fill a machine's cores."""
 
 TARGET_WORDS = ("every-platform", "every-host", "any")
 """What a study may be planned for, in a word."""
@@ -26,7 +29,7 @@ SOFTWARE = ("python", "kernel", *registry.PACKAGES)
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _KEY = re.compile(r"[0-9a-f]{4,16}")
-_PADDING = re.compile(r"max:([1-9][0-9]{0,5})")
+_PADDING = re.compile(r"longest|sorted|(max|buckets):([1-9][0-9]{0,5})")
 
 Name = Annotated[str, Field(pattern=_NAME)]
 
@@ -67,6 +70,40 @@ def _threads(value: Any) -> int | str:
     raise ValueError(f"expected a number from 1, or {', '.join(THREAD_WORDS)}, not {shown(value)}{near}")
 
 
+def _instances(value: Any) -> int | str:
+    if value == AUTO:
+        return AUTO
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    near = errors.nearest(value, [AUTO]) if isinstance(value, str) else ""
+    raise ValueError(f"expected a number from 1, or {AUTO}, not {shown(value)}{near}")
+
+
+def _operations(value: Any) -> tuple[str, ...]:
+    names = _several(value)
+    wrong = next((name for name in names if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise ValueError(f"expected a name such as matmul or linear/int8-dynamic, not {shown(wrong)}")
+    try:
+        return operations.expand(names)
+    except errors.StrategyError as exc:
+        raise ValueError(str(exc)) from None
+
+
+def _layers(value: Any) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(_several(value)))
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"expected the name of a layer, not {shown(name)}")
+    return names
+
+
+def _shape(value: Any) -> tuple[int, int]:
+    if isinstance(value, list) and len(value) == 2:
+        return _whole(value[0]), _whole(value[1])
+    raise ValueError(f"expected two numbers, [out, in], not {shown(value)}")
+
+
 def _batches(value: Any) -> tuple[int, ...]:
     return tuple(_whole(item) for item in _several(value))
 
@@ -97,11 +134,15 @@ def _whole(value: Any) -> int:
 
 
 def _padding(value: Any) -> str:
-    if isinstance(value, str) and (value == "longest" or _PADDING.fullmatch(value)):
+    if isinstance(value, str) and _PADDING.fullmatch(value):
         return value
-    near = errors.nearest(value, ["longest", "max:128"]) if isinstance(value, str) else ""
+    near = errors.nearest(value, ["longest", "max:128", "sorted", "buckets:16"]) if isinstance(value, str) else ""
     hint = '; write "max:128" without a space' if isinstance(value, dict) else near
-    raise ValueError(f"expected longest, or max:N with N tokens from 1, not {shown(value)}{hint}")
+    raise ValueError(f"expected longest, max:N, sorted or buckets:N with N tokens from 1, not {shown(value)}{hint}")
+
+
+def _paddings(value: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_padding(item) for item in _several(value)))
 
 
 def _precision(value: Any) -> float:
@@ -169,12 +210,26 @@ Threads = Annotated[
     PlainValidator(_threads),
     WithJsonSchema({"anyOf": [_WHOLE_SCHEMA, {"enum": list(THREAD_WORDS)}]}),
 ]
+Instances = Annotated[
+    int | str, PlainValidator(_instances), WithJsonSchema({"anyOf": [_WHOLE_SCHEMA, {"const": AUTO}]})
+]
+Operations = Annotated[
+    tuple[str, ...],
+    PlainValidator(_operations),
+    _one_or_list({"enum": [*operations.MATHEMATICS, *operations.OPERATIONS]}),
+]
+Layers = Annotated[tuple[str, ...], PlainValidator(_layers), _one_or_list({"type": "string"})]
+Shape = Annotated[
+    tuple[int, int],
+    PlainValidator(_shape),
+    WithJsonSchema({"type": "array", "minItems": 2, "maxItems": 2, "items": _WHOLE_SCHEMA}),
+]
 Batches = Annotated[tuple[int, ...], PlainValidator(_batches), _one_or_list(_WHOLE_SCHEMA)]
 Lengths = Annotated[tuple[int | Literal["dataset"], ...], PlainValidator(_lengths), _one_or_list(_LENGTH_SCHEMA)]
 Length = Annotated[int | Literal["dataset"], PlainValidator(_length), WithJsonSchema(_LENGTH_SCHEMA)]
-Padding = Annotated[
-    str, PlainValidator(_padding), WithJsonSchema({"type": "string", "pattern": "^(longest|max:[1-9][0-9]*)$"})
-]
+_PADDING_SCHEMA = {"type": "string", "pattern": "^(longest|sorted|(max|buckets):[1-9][0-9]*)$"}
+Padding = Annotated[str, PlainValidator(_padding), WithJsonSchema(_PADDING_SCHEMA)]
+Paddings = Annotated[tuple[str, ...], PlainValidator(_paddings), _one_or_list(_PADDING_SCHEMA)]
 Precision = Annotated[
     float,
     PlainValidator(_precision),

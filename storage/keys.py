@@ -68,16 +68,17 @@ def dataset_identity(dataset: records.DatasetRef | None) -> dict[str, Any] | Non
 
 def job_key(case: records.Case, platform_key: str, replica: int, wanted_host: str | None = None) -> str:
     """Case, model's and dataset's identity, platform, host where one is named, protocol version and replica."""
-    spec = None if case.input is None else records.to_document(case.input)
+    spec = None if case.input is None else _given(records.to_document(case.input))
     where = {} if wanted_host is None else {"host": wanted_host}
     return digest(
         {
             **where,
             **_preparation(case),
+            **_more(case),
             "kind": case.kind,
             "model": model_identity(case.model),
             "strategy": case.strategy,
-            "baseline": case.baseline if case.kind == "latency" else None,
+            "baseline": case.baseline if case.kind in records.PAIRED else None,
             "threads": case.threads,
             "input": spec,
             "dataset": dataset_identity(case.dataset),
@@ -86,6 +87,19 @@ def job_key(case: records.Case, platform_key: str, replica: int, wanted_host: st
             "replica": replica,
         }
     )
+
+
+def _given(document: dict[str, Any]) -> dict[str, Any]:
+    """Without what is None: a field that came later leaves the keys of what does not use it as they were."""
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def _more(case: records.Case) -> dict[str, Any]:
+    """What only some kinds have; nothing for the others, whose keys are as ever."""
+    found: dict[str, Any] = {} if case.instances is None else {"instances": case.instances}
+    if case.tensor is not None:
+        found["tensor"] = _given(records.to_document(case.tensor))
+    return found
 
 
 def prepared_key(model: records.ModelRef, strategy: str, data: Mapping[str, records.DatasetRef]) -> str:

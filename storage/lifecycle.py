@@ -98,7 +98,9 @@ def renew(db: Database, claim: records.Claim, *, lease: float, progress: Mapping
         raise errors.JobCancelled(f"job {claim.job_id} was cancelled")
 
 
-def finish(db: Database, claim: records.Claim, measurement: rows.Measurement, legs: Sequence[records.Leg] = ()) -> bool:
+def finish(
+    db: Database, claim: records.Claim, measurement: records.Measurement, legs: Sequence[records.Leg] = ()
+) -> bool:
     """Store a measurement with its raw samples and end the job, all or nothing.
 
     True when it counts, also when this very attempt's result was stored before (a repeated delivery changes
@@ -341,7 +343,7 @@ def _store_result(
     connection: sa.Connection,
     claim: records.Claim,
     host: str,
-    measurement: rows.Measurement,
+    measurement: records.Measurement,
     legs: Sequence[records.Leg],
 ) -> None:
     who = {"job_id": claim.job_id, "token": claim.token, "host": host, "platform_key": claim.platform_key}

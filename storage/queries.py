@@ -241,7 +241,7 @@ _RESULTS = (
     sa.select(
         job.c.id.label("job_id"),
         *(job.c[name] for name in ("kind", "state", "model", "strategy", "baseline", "threads", "batch", "length")),
-        *(job.c[name] for name in ("padding", "input", "replica", "finished_at", "message")),
+        *(job.c[name] for name in ("padding", "input", "instances", "replica", "finished_at", "message")),
         sa.func.coalesce(result.c.model_digest, tables.model.c.digest).label("model_digest"),
         sa.func.coalesce(result.c.host, job.c.host).label("host"),
         _PLATFORM_KEY.label("platform_key"),

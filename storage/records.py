@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 PROTOCOL_VERSION = 1
 """Version of the way of measuring; part of the job key: numbers taken otherwise are other numbers."""
 
-Kind = Literal["latency", "accuracy", "prepare"]
+Kind = Literal["latency", "throughput", "tensor", "accuracy", "prepare"]
 Prepare = Literal["host", "once"]
 Source = Literal["hub", "local", "random"]
 Side = Literal["baseline", "strategy"]
@@ -29,8 +29,15 @@ JobState = Literal["queued", "running", "done", "unsupported", "failed", "dead",
 TERMINAL: frozenset[str] = frozenset({"done", "unsupported", "failed", "dead", "cancelled"})
 """Job states in which nothing more happens by itself."""
 
+PAIRED: frozenset[str] = frozenset({"latency", "throughput", "tensor"})
+"""Kinds whose result is a gain: baseline and strategy are measured in turn."""
+
 ANY_PLATFORM = "any"
 """The platform key of a job that whichever host can may run."""
+
+PADDINGS = ("longest", "max:N", "sorted", "buckets:N")
+"""How the rows of a call come to one length: `longest` of the batch; always N tokens; `sorted` by length into batches,
+each padded to its longest row; `buckets:N`: sorted, and padded to the next multiple of N tokens."""
 
 DATASET_LENGTH = "dataset"
 """The value of `InputSpec.length` that stands for real rows at their own lengths."""
@@ -48,6 +55,10 @@ class ModelRef:
     seed: int = 0  # random only: seed of the weights
     allow_pickle: bool = False  # the study vouches for a pickled checkpoint of its own
     digest: str | None = None  # content identity, as far as the planner could know it
+
+
+NUMBERS = ModelRef(name="random-numbers", source="random", location="numbers")
+"""Stands for the model of a tensor operation on random numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,14 +83,42 @@ class InputSpec:
 
     batch: int  # rows in one call
     length: int | Literal["dataset"]  # tokens in a row, or real rows at their own lengths
-    padding: str = "longest"  # "longest" (of the batch) or "max:N" tokens
+    padding: str = "longest"  # see PADDINGS
     calls: int = 16  # distinct calls drawn from the dataset; 1 for a fixed length
+    baseline_padding: str | None = None  # what the baseline's calls are padded with; None: the same
 
     def label(self) -> str:
-        """The input as tables show it, e.g. `b1×l16` or `b8×dataset/max:128`."""
+        """The input as tables show it, e.g. `b1×l16`, `b8×dataset/max:128` or `b8×dataset/sorted vs max:128`."""
         tail = "" if self.padding == "longest" else f"/{self.padding}"
         length = self.length if self.length == DATASET_LENGTH else f"l{self.length}"
-        return f"b{self.batch}×{length}{tail}"
+        against = "" if self.baseline_padding is None else f" vs {self.baseline_padding}"
+        return f"b{self.batch}×{length}{tail}{against}"
+
+    def of_side(self, side: Side) -> InputSpec:
+        """What one side gets: the same rows, padded its own way, and cut alike where one of the two ways cuts."""
+        if side == "strategy" or self.baseline_padding is None:
+            return self
+        return dataclasses.replace(self, padding=self.baseline_padding, baseline_padding=self.padding)
+
+    @property
+    def cut(self) -> int | None:
+        """Tokens beyond which real rows are cut."""
+        found = [int(way[4:]) for way in (self.padding, self.baseline_padding) if way and way.startswith("max:")]
+        return min(found, default=None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorSpec:
+    """The operands of a tensor operation: a layer's weight, or random numbers of a shape."""
+
+    layer: str | None = None  # module name of the layer; None: random numbers
+    shape: tuple[int, int] | None = None  # [out, in] of the random weight; None: the layer's
+    rows: int | None = None  # linear only: rows of its input
+
+    def label(self) -> str:
+        """The operands as tables show them, e.g. `bert.encoder.layer.0.output.dense, 16 rows` or `768×768`."""
+        what = self.layer if self.shape is None else "×".join(map(str, self.shape))
+        return f"{what}" if self.rows is None else f"{what}, {self.rows} row{'' if self.rows == 1 else 's'}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,13 +136,36 @@ class Case:
 
     kind: Kind
     model: ModelRef
-    strategy: str  # normal form, see storage.strategies
-    baseline: str  # normal form; what gains are taken against on the same host
-    threads: int | None = None  # latency: intra-op threads; accuracy: None
-    input: InputSpec | None = None  # latency only
-    dataset: DatasetRef | None = None  # accuracy, and latency on real lengths
+    strategy: str  # normal form, see storage.strategies; tensor: an operation of storage.operations
+    baseline: str  # likewise; what gains are taken against on the same host
+    threads: int | None = None  # intra-op threads (of each instance); accuracy: None
+    instances: int | None = None  # throughput only: processes that answer side by side
+    input: InputSpec | None = None  # latency and throughput
+    tensor: TensorSpec | None = None  # tensor only
+    dataset: DatasetRef | None = None  # accuracy, and inputs at real lengths
     data: Mapping[str, DatasetRef] = field(default_factory=dict)  # what options `data` of its strategies name
     prepare: Prepare = "host"  # "once": by one host, and the same bytes run everywhere
+
+    @property
+    def cores(self) -> int | None:
+        """Logical cores that it keeps busy: threads of all instances; None where the host decides."""
+        return None if self.threads is None else self.threads * (self.instances or 1)
+
+    @property
+    def label(self) -> str | None:
+        """What a call gets, as tables show it: `b1×l16`, `b1×l16, 2 instances`, `768×768, 16 rows`."""
+        if self.tensor is not None:
+            return self.tensor.label()
+        if self.input is None:
+            return None
+        number = self.instances
+        tail = "" if number is None else f", {number} instance{'' if number == 1 else 's'}"
+        return f"{self.input.label()}{tail}"
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The strategies that must run for it."""
+        return tuple(dict.fromkeys((self.baseline, self.strategy) if self.kind in PAIRED else (self.strategy,)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,6 +263,8 @@ class Leg:
     threads_burning: int  # threads that used CPU during the leg
     preemptions: int  # times the kernel took a CPU from the child (involuntary context switches)
     disturbed: tuple[str, ...] = ()  # reasons; empty for a good leg
+    instance: int = 0  # throughput: which of the processes side by side
+    repeats: int = 1  # tensor: operations in one sample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -241,6 +305,39 @@ class LatencyMeasurement:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """What one side gave with all its instances at work."""
+
+    rate_per_s: float  # rows per second of all instances, median over the pairs
+    each_per_s: tuple[float, ...]  # of each instance, median over the pairs
+    alone_per_s: float  # of one instance alone on the machine, median over the pairs
+    efficiency: Interval  # rate ÷ (instances × alone), over the pairs
+    settled_s: float  # time from the start of a leg to the steady state, median over the legs
+    window_s: float  # steady time that rates are taken over, shortest of the legs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThroughputMeasurement(LatencyMeasurement):
+    """The result of a `throughput` job: the gain is the strategy's rate ÷ the baseline's."""
+
+    instances: int
+    baseline_load: Load
+    strategy_load: Load
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorMeasurement(LatencyMeasurement):
+    """The result of a `tensor` job."""
+
+    same_operation: bool  # whether both sides compute the same thing, up to rounding
+    shape: tuple[int, int]  # of the weight, [out, in]
+    weight_digest: str
+    timer_ns: float  # smallest step of the clock
+    repeats: Mapping[str, int]  # operations in one sample, by side
+    max_error: float | None  # largest difference of the two answers ÷ largest baseline answer; None: unlike operations
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AccuracyMeasurement:
     """The result of an `accuracy` job."""
 
@@ -265,6 +362,18 @@ class PrepareMeasurement:
     overhead: Mapping[str, float]
     flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+Measurement = LatencyMeasurement | AccuracyMeasurement | PrepareMeasurement
+
+MEASUREMENTS: Mapping[str, type[Any]] = {
+    "latency": LatencyMeasurement,
+    "throughput": ThroughputMeasurement,
+    "tensor": TensorMeasurement,
+    "accuracy": AccuracyMeasurement,
+    "prepare": PrepareMeasurement,
+}
+"""The result of each kind of job."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 from storage import keys, plain, records, tables
 
-Measurement = records.LatencyMeasurement | records.AccuracyMeasurement | records.PrepareMeasurement
 Row = dict[str, Any]
 
 _VERSIONS = ("torch", "transformers", "onnxruntime")
@@ -66,7 +65,8 @@ def job(job_id: str, planned: records.PlannedJob, position: int) -> Row:
         "batch": None if spec is None else spec.batch,
         "length": spec.length if spec is not None and isinstance(spec.length, int) else None,
         "padding": None if spec is None else spec.padding,
-        "input": None if spec is None else spec.label(),
+        "instances": case.instances,
+        "input": case.label,
         "case_document": records.to_document(case),
         "budget_document": records.to_document(planned.budget),
         "platform_key": planned.platform_key,
@@ -77,13 +77,13 @@ def job(job_id: str, planned: records.PlannedJob, position: int) -> Row:
     }
 
 
-def document(measurement: Measurement) -> Row:
+def document(measurement: records.Measurement) -> Row:
     """The whole measurement as JSON, without the rows of predictions: they have their own table."""
     whole = records.to_document(measurement)
     return {k: v for k, v in whole.items() if k not in ("predictions", "labels")}
 
 
-def result(measurement: Measurement, model_ref: records.ModelRef) -> Row:
+def result(measurement: records.Measurement, model_ref: records.ModelRef) -> Row:
     """A row of `result`: the frequent numbers as columns, the rest as a document; the caller adds who and when."""
     facts = {**measurement.strategy.artifact.facts, **measurement.strategy.facts}
     return {
@@ -111,7 +111,7 @@ def side(facts: records.SideFacts, prefix: str = "") -> Row:
 def sample(job_id: str, number: int, leg: records.Leg) -> Row:
     """A row of `sample`: one leg."""
     names = ("pair", "round", "position", "side", "items", "started_at", "cpu_ns", "run_delay_ns")
-    more = ("foreign_share", "steal_share", "threads_burning", "preemptions")
+    more = ("foreign_share", "steal_share", "threads_burning", "preemptions", "instance", "repeats")
     return {
         "job_id": job_id,
         "number": number,
@@ -142,7 +142,7 @@ def unique_jobs(jobs: Iterable[records.PlannedJob]) -> list[records.PlannedJob]:
     return list({planned.key: planned for planned in jobs}.values())
 
 
-def _numbers(measurement: Measurement) -> Row:
+def _numbers(measurement: records.Measurement) -> Row:
     if isinstance(measurement, records.LatencyMeasurement):
         return _latency(measurement)
     if isinstance(measurement, records.PrepareMeasurement):

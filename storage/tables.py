@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISION = "0003"
+REVISION = "0004"
 """The schema that this program reads and writes: the newest revision of the migrations."""
 
 SIDE_COLUMNS: dict[str, type[sa.types.TypeEngine[Any]]] = {
@@ -193,7 +193,7 @@ job = sa.Table(
     sa.Column("batch", sa.Integer),
     sa.Column("length", sa.Integer),  # tokens; NULL with a batch: real rows at their own lengths
     _text("padding", nullable=True),
-    _text("input", nullable=True),  # the label of the input
+    _text("input", nullable=True),  # the label of what a call gets
     sa.Column("case_document", JSON, nullable=False),
     sa.Column("budget_document", JSON, nullable=False),
     _text("platform_key"),  # records.ANY_PLATFORM: whichever host can
@@ -216,6 +216,7 @@ job = sa.Table(
     _text("message", nullable=True),  # of the last failure
     _text("detail", nullable=True),  # traceback or last stderr lines
     _text("wanted_host", nullable=True),  # the one host that it is for; NULL: any of its platform
+    sa.Column("instances", sa.Integer),  # processes side by side; NULL: one, or none asked for
     sa.Index("ix_job_state_published_at", "state", "published_at"),
     sa.Index("ix_job_state_lease_until_at", "state", "lease_until_at"),
     sa.Index("ix_job_platform_key_state", "platform_key", "state"),
@@ -289,6 +290,8 @@ sample = sa.Table(
     sa.Column("threads_burning", sa.Integer, nullable=False),
     sa.Column("preemptions", sa.Integer, nullable=False),
     sa.Column("disturbed", JSON, nullable=False),
+    sa.Column("instance", sa.Integer, nullable=False, server_default=sa.text("0")),  # of the processes side by side
+    sa.Column("repeats", sa.Integer, nullable=False, server_default=sa.text("1")),  # operations in one sample
 )
 
 prediction = sa.Table(

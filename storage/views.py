@@ -26,7 +26,8 @@ class JobView:
     strategy: str
     baseline: str
     threads: int | None
-    input: str | None  # the input's label
+    input: str | None  # the label of what a call gets
+    instances: int | None = None  # processes side by side; None: one, or none asked for
     replica: int
     platform_key: str  # or records.ANY_PLATFORM
     wanted_host: str | None  # the one host that it is for
@@ -115,7 +116,7 @@ class ResultView:
     batch: int | None
     length: int | str | None  # tokens, or "dataset"
     padding: str | None
-    input: str | None  # the input's label
+    input: str | None  # the label of what a call gets
     replica: int
     host: str | None
     cpu: str | None
@@ -168,6 +169,7 @@ class ResultView:
     flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     message: str | None = None  # why there is no number
+    instances: int | None = None  # processes side by side; None: one, or none asked for
     document: Mapping[str, Any]  # the whole measurement without predictions; empty without a result
 
     @property
@@ -179,10 +181,11 @@ class ResultView:
         return found
 
     def measurement(self) -> records.LatencyMeasurement | None:
-        """The whole record of a latency job; None for other kinds and without a result."""
-        if self.kind != "latency" or not self.document:
+        """The whole record of a job whose result is a gain; None for other kinds and without a result."""
+        if self.kind not in records.PAIRED or not self.document:
             return None
-        return records.from_document(records.LatencyMeasurement, self.document)
+        found: records.LatencyMeasurement = records.from_document(records.MEASUREMENTS[self.kind], self.document)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,7 +31,7 @@ def measure(
     observer = quiet.Observer(ignore=place.own_pids())
     try:
         with phases("load"):
-            request = prepare.opening(prepared, threads, cores.choose(threads, place.cpus))
+            request = {**prepare.opening(prepared, threads), "cpus": cores.choose(threads, place.cpus)}
             opened = child.ask("open", request, tick=tick)
         with phases("accuracy"):
             request = {"rows": str(rows), "batch": case.dataset.batch}

@@ -252,6 +252,36 @@ def load_calls(path: Path) -> list[dict[str, Any]]:
     return operations.load_calls(path)
 
 
+def _operand(_served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    from worker.engine import operations
+
+    spec = records.from_document(records.TensorSpec, request["tensor"])
+    model = records.from_document(records.ModelRef, request["model"])
+    return operations.prepare_operand(model, spec, Path(request["cache"]))
+
+
+def _tensor(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Affinity, then one tensor operation, ready to be timed."""
+    from worker.engine import operations
+
+    os.sched_setaffinity(0, request["cpus"])
+    before = quiet.resident(os.getpid())
+    began = time.perf_counter()
+    spec = records.from_document(records.TensorSpec, request["tensor"])
+    opened = operations.open_operation(Path(request["operand"]), spec, request["operation"], request["threads"])
+    served.session, served.calls = opened, [opened.call]
+    loaded = time.perf_counter()
+    return {
+        "load_s": loaded - began,
+        "first_answer_s": opened.first_answer_s,
+        "resident_before_bytes": before.now,
+        "resident_loaded_bytes": quiet.resident(os.getpid()).now,
+        "threads_set": opened.threads,
+        "facts": dict(opened.facts),
+        "repeats": opened.repeats,
+    }
+
+
 def _warm(served: Served, _request: Mapping[str, Any]) -> Mapping[str, Any]:
     from worker.engine import timing
 
@@ -280,6 +310,21 @@ def _leg(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
+def _loop(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    from worker.engine import timing
+
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    with served.session.calling():
+        begun, took = timing.run_loop(served.calls, request["start_ns"], request["duration_ns"])
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "begun_ns": begun,
+        "samples_ns": took,
+        "preemptions": after.ru_nivcsw - before.ru_nivcsw,
+        "peak_bytes": quiet.resident(os.getpid()).peak,
+    }
+
+
 def _predict(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
     from worker.engine import operations
 
@@ -303,6 +348,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "open": _open,
     "warm": _warm,
     "leg": _leg,
+    "loop": _loop,
+    "tensor": _tensor,
+    "operand": _operand,
     "predict": _predict,
 }
 """What a measured process can be asked to do, by name."""

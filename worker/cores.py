@@ -28,3 +28,17 @@ def choose(threads: int, allowed: Collection[int], group: Callable[[int], str] =
         (second if name in seen else first).append(cpu)
         seen.add(name)
     return sorted((first + second)[:threads])
+
+
+def layout(
+    instances: int, threads: int, allowed: Collection[int], group: Callable[[int], str] = sibling_group
+) -> list[list[int]]:
+    """CPUs of each of several processes side by side, `threads` for each; no two share a CPU.
+
+    Whole cores as far as they suffice; beyond that the hardware threads of one core go to one process rather than
+    to two. ValueError when there are not enough CPUs.
+    """
+    if instances * threads > len(allowed):
+        raise ValueError(f"{instances} × {threads} threads are more than {len(allowed)} CPUs")
+    chosen = sorted(choose(instances * threads, allowed, group), key=lambda cpu: (group(cpu), cpu))
+    return [sorted(chosen[number * threads : (number + 1) * threads]) for number in range(instances)]

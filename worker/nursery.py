@@ -53,7 +53,26 @@ class Child:
         tell: Callable[[Mapping[str, Any]], None] | None = None,
         within_s: float = math.inf,
     ) -> dict[str, Any]:
-        """The result of one operation.
+        """The result of one operation; raises what `answer` raises."""
+        self.begin(op, request)
+        return self.answer(op, tick=tick, tell=tell, within_s=within_s)
+
+    def begin(self, op: str, request: Mapping[str, Any] | None = None) -> None:
+        """Start an operation whose result `answer` waits for. Raises ChildDied."""
+        try:
+            self._channel.send({"op": op, **(request or {})})
+        except channel.Closed:
+            raise self.died(op) from None
+
+    def answer(
+        self,
+        op: str,
+        *,
+        tick: Tick = _nothing,
+        tell: Callable[[Mapping[str, Any]], None] | None = None,
+        within_s: float = math.inf,
+    ) -> dict[str, Any]:
+        """The result of the operation that was begun.
 
         Raises ChildDied when the process ends before it answers (or runs out of memory), or is killed because it
         said nothing for `within_s` seconds; Unsupported or a UserError that the operation raised, ChildFailed for
@@ -61,7 +80,6 @@ class Child:
         """
         heard = time.monotonic()
         try:
-            self._channel.send({"op": op, **(request or {})})
             while True:
                 message = self._channel.receive(timeout=TICK_S)
                 tick()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from storage import keys, records, strategies
 from worker import sharing, station
 from worker.nursery import Tick
+from worker.phases import Phases
 
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -24,6 +25,23 @@ class Prepared:
     strategy: str
     folder: Path
     artifact: records.Artifact
+
+
+SIDES: tuple[records.Side, records.Side] = ("baseline", "strategy")
+
+Sides = Mapping[records.Side, Prepared]
+
+Inputs = Mapping[records.Side, str]
+"""The file of each side's calls."""
+
+
+def sides(place: station.Station, case: records.Case, phases: Phases, tick: Tick, tell: Tell) -> Sides:
+    """Both sides of a case whose result is a gain; raises what `model` raises."""
+    with phases("prepare"):
+        return {
+            "baseline": model(place, case, case.baseline, tick, tell),
+            "strategy": model(place, case, case.strategy, tick, tell),
+        }
 
 
 def model(place: station.Station, case: records.Case, strategy: str, tick: Tick, tell: Tell) -> Prepared:
@@ -82,9 +100,9 @@ def _made(
     return records.from_document(records.Artifact, made["artifact"])
 
 
-def opening(prepared: Prepared, threads: int, cpus: Sequence[int]) -> dict[str, Any]:
-    """The request that opens a prepared model in a measured process."""
-    return {"artifact": str(prepared.folder), "strategy": prepared.strategy, "threads": threads, "cpus": list(cpus)}
+def opening(prepared: Prepared, threads: int) -> dict[str, Any]:
+    """The request that opens a prepared model in a measured process; the CPUs that it runs on are still missing."""
+    return {"artifact": str(prepared.folder), "strategy": prepared.strategy, "threads": threads}
 
 
 def notes(*sides: Prepared) -> tuple[str, ...]:
@@ -108,10 +126,17 @@ def _data(case: records.Case, strategy: strategies.Strategy) -> dict[str, Any]:
     return {name: records.to_document(dataset) for name, dataset in strategies.data_of(strategy, case).items()}
 
 
-def inputs(place: station.Station, case: records.Case, tick: Tick) -> tuple[Path, str]:
-    """The token ids of a latency case's calls: file and content digest."""
-    assert case.input is not None  # noqa: S101 - a latency case has an input
-    return _tokens(place, "inputs", case, {"input": records.to_document(case.input)}, tick)
+def inputs(place: station.Station, case: records.Case, tick: Tick) -> tuple[Inputs, str]:
+    """The token ids of the calls of a case: the file of each side, and the content digest of both."""
+    assert case.input is not None  # noqa: S101 - what is called has an input
+    specs = {side: case.input.of_side(side) for side in SIDES}
+    made = {
+        spec: _tokens(place, "inputs", case, {"input": records.to_document(spec)}, tick)
+        for spec in dict.fromkeys(specs.values())
+    }
+    digests = [made[spec][1] for spec in dict.fromkeys(specs.values())]
+    digest = digests[0] if len(digests) == 1 else keys.digest(digests)
+    return {side: str(made[spec][0]) for side, spec in specs.items()}, digest
 
 
 def rows(place: station.Station, case: records.Case, tick: Tick) -> tuple[Path, str]:

@@ -48,7 +48,7 @@ def measure(
 
 def _opened(place: station.Station, prepared: prepare.Prepared, tick: Tick) -> tuple[Mapping[str, Any], int]:
     threads = min(psutil.cpu_count(logical=False) or 1, len(place.cpus))
-    request = prepare.opening(prepared, threads, cores.choose(threads, place.cpus))
+    request = {**prepare.opening(prepared, threads), "cpus": cores.choose(threads, place.cpus)}
     with place.child(station.family(prepared.strategy), tick) as child:
         opened = child.ask("open", request, tick=tick)
     return opened, opened["resident_loaded_bytes"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from storage import records
@@ -38,7 +37,23 @@ ANSWER_S = 600.0
 LONG_LEG_S = 5.0
 """A leg is left alone for so long; beyond that a heartbeat of some ms moves no number, and the lease needs it."""
 
-SIDES: tuple[records.Side, records.Side] = ("baseline", "strategy")
+SIDES = prepare.SIDES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opening:
+    """How a side's measured process is opened."""
+
+    family: str  # of the nursery that it comes from
+    op: str  # of worker.child.OPERATIONS
+    request: Mapping[str, Any]  # its affinity apart
+    artifact: str | None = None  # key of the artifact that it reads
+
+
+def opening(prepared: prepare.Prepared, threads: int, inputs: str) -> Opening:
+    """A prepared model, with the calls that it will be asked."""
+    request = {**prepare.opening(prepared, threads), "inputs": inputs}
+    return Opening(family=station.family(prepared.strategy), op="open", request=request, artifact=prepared.artifact.key)
 
 
 @dataclass(slots=True)
@@ -59,22 +74,25 @@ class Pair:
 
     def __init__(self, number: int, seats: Mapping[records.Side, Seat], threads: int, run: Run) -> None:
         self.number = number
-        self.seats = seats
+        self._seats = seats
         self._threads = threads
         self._run = run
         self.rounds = 0
 
+    @property
+    def seats(self) -> Mapping[records.Side, Sequence[Seat]]:
+        """The processes of each side: one."""
+        return {side: (seat,) for side, seat in self._seats.items()}
+
     def measure_round(self) -> tuple[list[records.Leg], PairedRound]:
         """Run one round: each side twice, in an order that cancels a steady drift. Returns its legs and log gain."""
-        first, second = SIDES if (self.rounds + self.number) % 2 == 0 else SIDES[::-1]
-        order = (first, second, second, first)
-        legs = [self._leg(side, position) for position, side in enumerate(order)]
+        legs = [self._leg(side, position) for position, side in enumerate(order(self.number, self.rounds))]
         self.rounds += 1
         return legs, PairedRound(pair=self.number, round=self.rounds - 1, log_gain=_log_gain(legs))
 
     def _leg(self, side: records.Side, position: int) -> records.Leg:
-        seat, run = self.seats[side], self._run
-        partner = self.seats[SIDES[1 - SIDES.index(side)]]
+        seat, run = self._seats[side], self._run
+        partner = self._seats[SIDES[1 - SIDES.index(side)]]
         with run.phases("wait"):
             quiet.wait_idle(partner.child.pid, PATIENCE_S)
             run.tick()
@@ -82,7 +100,7 @@ class Pair:
         started_at = time.time()
         with run.phases("legs"):
             request = {"passes": seat.passes, "rewarm_ns": REWARM_NS}
-            answer = seat.child.ask("leg", request, tick=_late(run.tick, run.place.settings.lease), within_s=ANSWER_S)
+            answer = seat.child.ask("leg", request, tick=late(run.tick, run.place.settings.lease), within_s=ANSWER_S)
         after = self._look(seat)
         seen = quiet.judge(before, after, cores=run.cores, threads=self._threads)
         seat.peak_bytes = max(seat.peak_bytes, answer["peak_bytes"])
@@ -101,6 +119,7 @@ class Pair:
             threads_burning=seen.threads_burning,
             preemptions=answer["preemptions"],
             disturbed=seen.disturbed,
+            repeats=seat.opened.get("repeats", 1),
         )
 
     def _look(self, seat: Seat) -> quiet.Snapshot:
@@ -119,8 +138,7 @@ class Run:
     observer: quiet.Observer
     tick: Tick
     cores: int
-    sides: Mapping[records.Side, prepare.Prepared]
-    inputs: Path
+    sides: Mapping[records.Side, Opening]
     threads: int
     passes: dict[records.Side, int]
 
@@ -129,10 +147,9 @@ class Run:
         """Open pair `number`: fork, load, warm up; both processes end afterwards."""
         children: list[nursery.Child] = []
         try:
-            order = SIDES if number % 2 == 0 else SIDES[::-1]
-            seats = {side: self._seat(side, children) for side in order}
-            for side in order:
-                self._warm(seats[side])
+            seats = {side: self._seat(side, children) for side in opened_in_turn(number)}
+            for seat in seats.values():
+                self._warm(seat)
             yield Pair(number, seats, self.threads, self)
         except BaseException:
             for child in children:
@@ -144,15 +161,15 @@ class Run:
                     child.close()
 
     def _seat(self, side: records.Side, children: list[nursery.Child]) -> Seat:
-        prepared = self.sides[side]
+        opening = self.sides[side]
         with self.phases("start"):
-            child = self.place.fork(station.family(prepared.strategy), self.tick)
+            child = self.place.fork(opening.family, self.tick)
             children.append(child)
-        opening = prepare.opening(prepared, self.threads, cores.choose(self.threads, self.place.cpus))
-        request = {**opening, "inputs": str(self.inputs)}
-        self.place.artifacts.touch(prepared.artifact.key)
+        request = {**opening.request, "cpus": cores.choose(self.threads, self.place.cpus)}
+        if opening.artifact is not None:
+            self.place.artifacts.touch(opening.artifact)
         with self.phases("load"):
-            return Seat(side=side, child=child, opened=child.ask("open", request, tick=self.tick))
+            return Seat(side=side, child=child, opened=child.ask(opening.op, request, tick=self.tick))
 
     def _warm(self, seat: Seat) -> None:
         with self.phases("warm-up"):
@@ -162,7 +179,18 @@ class Run:
         seat.passes = self.passes.setdefault(seat.side, passes_for(seat.pass_ns, seat.items))
 
 
-def _late(tick: Tick, lease_s: float) -> Tick:
+def opened_in_turn(number: int) -> tuple[records.Side, records.Side]:
+    """The sides in the order in which pair `number` is opened: which comes first moves its times a little."""
+    return SIDES if number % 2 == 0 else SIDES[::-1]
+
+
+def order(number: int, rounds: int) -> tuple[records.Side, ...]:
+    """The sides of a pair's next round: A B B A cancels a steady drift."""
+    first, second = SIDES if (rounds + number) % 2 == 0 else SIDES[::-1]
+    return first, second, second, first
+
+
+def late(tick: Tick, lease_s: float) -> Tick:
     """`tick`, but not before a leg has turned out to be a long one."""
     quiet_until = time.monotonic() + min(LONG_LEG_S, lease_s / 4)
 
@@ -190,5 +218,5 @@ def _log_gain(legs: list[records.Leg]) -> float:
     total = 0.0
     for leg in legs:
         sign = 1 if leg.side == "baseline" else -1
-        total += sign * math.log(leg_time_ns(leg.samples_ns, leg.items)) / 2
+        total += sign * math.log(leg_time_ns(leg.samples_ns, leg.items) / leg.repeats) / 2
     return total

@@ -20,21 +20,13 @@ from worker import locks
 
 log = logging.getLogger(__name__)
 
-Measurement = records.LatencyMeasurement | records.AccuracyMeasurement | records.PrepareMeasurement
-
-_MEASUREMENTS: Mapping[str, type[Any]] = {
-    "latency": records.LatencyMeasurement,
-    "accuracy": records.AccuracyMeasurement,
-    "prepare": records.PrepareMeasurement,
-}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What came of an attempt: a measurement with its legs, or a failure."""
 
     claim: records.Claim
-    result: Measurement | records.Failure
+    result: records.Measurement | records.Failure
     legs: tuple[records.Leg, ...] = ()
     final: bool = False  # failures: trying again is pointless
 
@@ -131,7 +123,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
 def _outcome(document: Mapping[str, Any]) -> Outcome:
     if document["schema"] > records.SCHEMA_VERSION:
         raise ValueError(f"schema {document['schema']}, this program knows up to {records.SCHEMA_VERSION}")
-    cls = _MEASUREMENTS.get(document["kind"], records.Failure)
+    cls = records.MEASUREMENTS.get(document["kind"], records.Failure)
     return Outcome(
         claim=records.from_document(records.Claim, document["claim"]),
         result=records.from_document(cls, document["result"]),

@@ -8,9 +8,9 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from storage import errors, lifecycle, records, strategies
+from storage import errors, lifecycle, operations, records, strategies
 from storage.database import Database
-from worker import accuracy, delivery, latency, patience, preparing, spool, station
+from worker import accuracy, delivery, gains, latency, patience, preparing, spool, station, tensor, throughput
 
 log = logging.getLogger(__name__)
 
@@ -177,8 +177,8 @@ def _release(database: Database, claim: records.Claim) -> str:
 
 
 def _measure(
-    place: station.Station, asked: records.Case, budget: records.Budget, tick: Callable[[], None], tell: latency.Tell
-) -> tuple[spool.Measurement, Sequence[records.Leg]]:
+    place: station.Station, asked: records.Case, budget: records.Budget, tick: Callable[[], None], tell: gains.Tell
+) -> tuple[records.Measurement, Sequence[records.Leg]]:
     case = place.policy.admit(asked)
     try:
         return _measure_admitted(place, case, budget, tick, tell)
@@ -189,11 +189,12 @@ def _measure(
 
 
 def _measure_admitted(
-    place: station.Station, case: records.Case, budget: records.Budget, tick: Callable[[], None], tell: latency.Tell
-) -> tuple[spool.Measurement, Sequence[records.Leg]]:
-    for strategy in dict.fromkeys((case.strategy, case.baseline) if case.kind == "latency" else (case.strategy,)):
+    place: station.Station, case: records.Case, budget: records.Budget, tick: Callable[[], None], tell: gains.Tell
+) -> tuple[records.Measurement, Sequence[records.Leg]]:
+    for side in case.sides:
         platform = place.platform
-        reason = strategies.unsupported(strategies.parse(strategy), platform.hardware, platform.environment)
+        about = operations if case.kind == "tensor" else strategies
+        reason = about.unsupported(about.parse(side), platform.hardware, platform.environment)
         if reason is not None:
             raise errors.Unsupported(reason)
     tell({"phase": "preparing"})
@@ -203,7 +204,8 @@ def _measure_admitted(
         return accuracy.measure(place, case, tick, tell)
     if case.threads is not None and case.threads > len(place.cpus):
         raise errors.Unsupported(f"{case.threads} threads asked for, this worker may use {len(place.cpus)} CPUs")
-    return latency.measure(place, case, budget, tick, tell)
+    measure = {"latency": latency.measure, "throughput": throughput.measure, "tensor": tensor.measure}[case.kind]
+    return measure(place, case, budget, tick, tell)
 
 
 def explain(exc: Exception) -> tuple[records.Failure, bool]:

@@ -33,7 +33,10 @@ _ACCURACY = {
 }
 """Field of a paired accuracy → its name in a flat comparison."""
 
-_LATER = ("input_digest", "made_digest")
+_LATER = (
+    *("input_digest", "made_digest", "kind", "instances", "efficiency", "efficiency_low", "efficiency_high"),
+    *("same_operation", "like_for_like"),
+)
 """Fields of a comparison that came later: readers of the CSV may count columns, so these stand behind."""
 
 COMPARISON_FIELDS = (

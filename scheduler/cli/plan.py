@@ -121,7 +121,7 @@ def _entry(entry: planning.Entry) -> dict[str, Any]:
         "model": case.model.name,
         "strategy": case.strategy,
         "threads": case.threads,
-        "input": case.input.label() if case.input else None,
+        "input": case.label,
         "replica": entry.replica,
         "state": entry.state,
         "reason": entry.reason,

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from scheduler.estimate import Estimate
 from scheduler.plan import IMPOSSIBLE, PLANNED, Entry, Plan
-from storage import metrics
+from storage import metrics, operations, records
 
 COLOURS = {
     "done": "green",
@@ -51,11 +51,17 @@ def _rows(entries: Iterable[Entry]) -> Iterator[Row]:
     merged: dict[Row, list[str]] = {}
     for entry in entries:
         case = entry.case
-        asked = case.input.label() if case.input else case.kind
+        asked = case.label or case.kind
         replica = f" (replica {entry.replica})" if entry.replica else ""
-        merged.setdefault((case.strategy, asked + replica, entry.state), []).append(str(case.threads or "–"))
+        merged.setdefault((_what(case), asked + replica, entry.state), []).append(str(case.threads or "–"))
     for (strategy, asked, state), threads in merged.items():
         yield strategy, asked, ", ".join(dict.fromkeys(threads)), state
+
+
+def _what(case: records.Case) -> str:
+    """The strategy; of tensor operations that are unlike also what it is compared with."""
+    unlike = case.kind == "tensor" and not operations.same(case.strategy, case.baseline)
+    return f"{case.strategy} over {case.baseline}" if unlike else case.strategy
 
 
 def _remarks(entries: Iterable[Entry]) -> Iterator[Text]:

@@ -80,6 +80,8 @@ def _facts(resolved: Any) -> dict[str, Any]:
         "strategies": list(spec.strategies),
         "baseline": spec.baseline,
         "threads": ", ".join(map(str, spec.threads)),
+        **({"instances": ", ".join(map(str, spec.instances))} if "throughput" in spec.kinds else {}),
+        **({"tensors": _tensor_lines(spec)} if spec.tensors else {}),
         "inputs": ", ".join(asked.label() for asked in study.inputs),
         "kinds": ", ".join(spec.kinds),
         "precision": f"±{100 * spec.precision:g} %, at most {spec.max_seconds:g} s a job",
@@ -87,6 +89,15 @@ def _facts(resolved: Any) -> dict[str, Any]:
         "replicas": spec.replicas,
         "targets": _targets_line(spec.targets),
     }
+
+
+def _tensor_lines(spec: Any) -> list[str]:
+    """Each operand with the operations on it."""
+    found: dict[str, list[str]] = {}
+    for entry in spec.tensors:
+        for operand, name in entry.specs():
+            found.setdefault(operand.label(), []).append(name)
+    return [f"{operand}: {', '.join(names)}" for operand, names in found.items()]
 
 
 def _targets_line(targets: Any) -> str:

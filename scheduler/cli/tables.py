@@ -31,6 +31,7 @@ SYMBOLS = {
     "wide": "~",
     "replicas": "r",
     "left out": "-",
+    "operation": "≠",
     "digest": "#",
 }
 """How a mark is shown in a table; the footer explains those that occur."""
@@ -209,7 +210,7 @@ def _legend(rows: Sequence[Comparison]) -> Iterator[Text]:
 
 
 def _has_size_or_accuracy(row: Comparison) -> bool:
-    return row.artifact_bytes is not None or row.accuracy is not None
+    return row.kind != "tensor" and (row.artifact_bytes is not None or row.accuracy is not None)
 
 
 def _gain(row: Comparison) -> str:
@@ -280,6 +281,8 @@ _TIMES: tuple[Column[Comparison], ...] = (
     Column(title="p90 (baseline)", cell=_both(metrics.seconds, "latency_p90_s")),
     Column(title="p95 (baseline)", cell=_both(metrics.seconds, "latency_p95_s")),
     Column(title="rows/s (baseline)", cell=_both(rate, "throughput_per_s")),
+    Column(title="efficiency", cell=lambda row: metrics.percent(row.efficiency, 0)),
+    Column(title="like for like", cell=lambda row: metrics.ratio(row.like_for_like)),
     Column(title="peak (baseline)", cell=_both(metrics.bytes_, "resident_peak_bytes")),
 )
 _WORTH: tuple[Column[Comparison], ...] = (

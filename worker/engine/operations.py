@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ import numpy.typing as npt
 from storage import records, strategies
 from worker.engine import libraries, preparation, sessions
 from worker.engine.strategies import base
+
+if TYPE_CHECKING:
+    from worker.engine import tensor
 
 
 def preload(family: str) -> None:
@@ -74,6 +77,23 @@ def open_session(artifact: Path, strategy: strategies.Strategy, threads: int) ->
     """Load an artifact's folder for a number of intra-op threads; Unsupported where the host cannot."""
     libraries.settle()
     return base.load(strategy).open(artifact, strategy, threads)
+
+
+def prepare_operand(model: records.ModelRef, spec: records.TensorSpec, cache: Path) -> dict[str, Any]:
+    """A file of a tensor operation's weight (`path`), its `shape` [out, in], `digest` and `bytes`.
+
+    Raises ModelError for a layer that does not exist or has no matrix.
+    """
+    from worker.engine import tensor
+
+    return tensor.prepare_operand(model, spec, cache)
+
+
+def open_operation(operand: Path, spec: records.TensorSpec, name: str, threads: int) -> tensor.Opened:
+    """A tensor operation by its name, ready to be timed on so many intra-op threads."""
+    from worker.engine import tensor
+
+    return tensor.open_operation(operand, spec, name, threads)
 
 
 def predict(

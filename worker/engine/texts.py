@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,16 +152,32 @@ def _drawn_calls(
 ) -> list[dict[str, inputs.Ids]]:
     """Rows at evenly spaced quantiles of the token lengths, dealt out to the calls.
 
-    So a few calls stand for the whole distribution, and a batch mixes lengths as real traffic does.
+    So a few calls stand for the whole distribution, and a batch mixes lengths as real traffic does, unless its padding
+    sorts them: then the rows are the same, and batches hold rows of like lengths.
     """
-    width = _padded_length(spec)
-    tokens = tokenize(model, rows.texts, width)
-    by_length = np.argsort([len(ids) for ids in tokens.ids], kind="stable")
+    tokens = tokenize(model, rows.texts, spec.cut)
+    lengths = np.array([len(ids) for ids in tokens.ids])
+    by_length = np.argsort(lengths, kind="stable")
     wanted = spec.batch * spec.calls
     quantiles = (np.arange(wanted) + 0.5) / wanted
     chosen = by_length[(quantiles * len(by_length)).astype(int)]
-    dealt = np.random.default_rng(_SEED).permutation(chosen).reshape(spec.calls, spec.batch)
-    return [tokens.call(call.tolist(), width) for call in dealt]
+    draw = np.random.default_rng(_SEED)
+    if spec.padding.startswith(("sorted", "buckets")):
+        dealt = draw.permutation(chosen.reshape(spec.calls, spec.batch))
+    else:
+        dealt = draw.permutation(chosen).reshape(spec.calls, spec.batch)
+    most = models.longest_input(models.config(model))
+    return [tokens.call(call.tolist(), _width(spec, int(lengths[call].max()), most)) for call in dealt]
+
+
+def _width(spec: records.InputSpec, longest: int, most: int | None) -> int:
+    """Tokens in each row of a call whose longest row has so many; never more than the model takes."""
+    kind, _, tokens = spec.padding.partition(":")
+    if kind == "max":
+        return int(tokens)
+    if kind == "buckets":
+        return min(-(-longest // int(tokens)) * int(tokens), most or sys.maxsize)
+    return longest
 
 
 def _tokenizer(model: records.ModelRef) -> Any:

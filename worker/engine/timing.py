@@ -67,6 +67,46 @@ def run_leg(calls: Sequence[Call], passes: int, rewarm_ns: int) -> list[int]:
     return samples
 
 
+def run_loop(calls: Sequence[Call], start_ns: int, duration_ns: int) -> tuple[list[int], list[int]]:
+    """Call without a pause from one moment on, for a time: when each call began, and how long it took, in ns.
+
+    `start_ns` is of the monotonic clock, which all processes share; beginnings are told relative to it. A call that
+    began in time is finished and counted. The garbage collector rests.
+    """
+    clock = time.perf_counter_ns
+    begun: list[int] = []
+    took: list[int] = []
+    while (wait := start_ns - time.monotonic_ns()) > 0:
+        time.sleep(wait / 1e9)
+    offset = clock() - time.monotonic_ns()
+    origin, now = start_ns + offset, clock()
+    gc.disable()
+    try:
+        while True:
+            for call in calls:
+                start = now
+                call()
+                now = clock()
+                begun.append(start - origin)
+                took.append(now - start)
+                if now - origin >= duration_ns:
+                    return begun, took
+    finally:
+        gc.enable()
+
+
+def resolution_ns() -> int:
+    """The smallest step that the clock shows, in ns; what lies below it cannot be timed singly."""
+    clock = time.perf_counter_ns
+    steps = []
+    for _ in range(1000):
+        before = clock()
+        while (after := clock()) == before:
+            pass
+        steps.append(after - before)
+    return min(steps)
+
+
 def _rewarm(calls: Sequence[Call], rewarm_ns: int) -> None:
     began = time.perf_counter_ns()
     most = max(len(calls), 3)

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler import plan, resolve, targets
+from scheduler import cases, plan, resolve, targets
 from scheduler.plan import Entry
 from scheduler.resolve import Resolved
 from scheduler.targets import Target
@@ -82,9 +82,9 @@ def test_only_real_rows_make_the_dataset_a_part_of_a_latency_case(tmp_path: Path
 
 def test_thread_words_are_resolved_for_each_machine_and_merged() -> None:
     asked = (1, "physical", 4, "logical")
-    assert plan.thread_counts(asked, hardware()) == (1, 4, 8)
-    assert plan.thread_counts(asked, hardware(physical_cores=1, logical_cores=1)) == (1, 4)
-    assert plan.thread_counts(("all", 2), hardware(logical_cores=3)) == (1, 2, 3)
+    assert cases.thread_counts(asked, hardware()) == (1, 4, 8)
+    assert cases.thread_counts(asked, hardware(physical_cores=1, logical_cores=1)) == (1, 4)
+    assert cases.thread_counts(("all", 2), hardware(logical_cores=3)) == (1, 2, 3)
 
 
 def test_threads_beyond_the_machine_are_impossible_and_never_clipped(tmp_path: Path) -> None:

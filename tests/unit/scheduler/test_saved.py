@@ -17,7 +17,8 @@ from tests.unit.scheduler.fleet_hosts import host
 from tests.unit.scheduler.study_files import load, model_folder
 
 FIRST = Path(__file__).parent / "golden" / "study_v1.json"
-GOLDEN = FIRST.with_name("study_v2.json")
+SECOND = FIRST.with_name("study_v2.json")
+GOLDEN = FIRST.with_name("study_v3.json")
 
 STUDY = """\
 name: golden
@@ -115,6 +116,15 @@ def test_a_document_of_version_1_is_still_understood() -> None:
     assert (found.datasets, found.study.spec.prepare) == ({}, "host")
 
 
+def test_a_document_of_version_2_is_still_understood() -> None:
+    stored = json.loads(SECOND.read_text("utf-8"))
+    found, wanted = saved.restore("golden", STUDY, stored)
+    again = saved.restore("golden", STUDY, json.loads(GOLDEN.read_text("utf-8")))
+    assert stored["version"] == 2
+    assert found.study.inputs == again[0].study.inputs
+    assert [job.key for job in jobs(found, wanted)] == [job.key for job in jobs(*again)]
+
+
 def test_the_golden_document_is_what_is_written_today(tmp_path: Path) -> None:
     found = resolved(tmp_path)
     today = saved.document(found, targets.of_study(found.study))
@@ -127,7 +137,7 @@ def test_the_golden_document_is_what_is_written_today(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"version": 3}, "newer version"),
+        ({"version": 4}, "newer version"),
         ({"version": "1"}, "cannot be read"),
         ({"spec": {"name": "s"}}, "another version"),
         ({"models": [{}]}, "cannot be read"),

@@ -73,11 +73,14 @@ WRONG = [
     ("inputs: [{length: 0}]", "5: inputs[0].length: expected a whole number from 1, not 0"),
     ("inputs: [{length: datasett}]", "5: inputs[0].length: expected a number of tokens from 1, or dataset"),
     ("inputs:\n- {length: 8}\n- {batch: 1}", "7: inputs[1].length: is missing"),
-    ("inputs: [{length: dataset, padding: max}]", "5: inputs[0].padding: expected longest, or max:N"),
-    ("inputs: [{length: dataset, padding: 'max:0'}]", "5: inputs[0].padding: expected longest, or max:N"),
+    ("inputs: [{length: dataset, padding: max}]", "5: inputs[0].padding: expected longest, max:N, sorted or buckets:N"),
+    (
+        "inputs: [{length: dataset, padding: 'max:0'}]",
+        "5: inputs[0].padding: expected longest, max:N, sorted or buckets:N",
+    ),
     (
         "inputs: [{length: dataset, padding: {max: 9}}]",
-        "5: inputs[0].padding: expected longest, or max:N with N tokens",
+        "5: inputs[0].padding: expected longest, max:N, sorted or buckets:N with N tokens",
     ),
     (
         "inputs: [{length: [16, 64], padding: 'max:32'}]",
@@ -91,7 +94,10 @@ WRONG = [
     ("max_seconds: 0", "5: max_seconds: expected more than 0, not 0"),
     ("max_seconds: ten", "5: max_seconds: expected a number, not 'ten'"),
     ("kinds: []", "5: kinds: is empty"),
-    ("kinds: [latencies]", "5: kinds[0]: expected 'latency' or 'accuracy', not 'latencies'; did you mean 'latency'?"),
+    (
+        "kinds: [latencies]",
+        "5: kinds[0]: expected 'latency', 'throughput', 'tensor' or 'accuracy', not 'latencies'; did you mean 'la",
+    ),
     ("replicas: 0", "5: replicas: expected at least 1, not 0"),
     ("replicas: '2'", "5: replicas: expected a whole number, not '2'"),
     ("dataset: rows.csv", "5: dataset: expected a mapping, such as {path:"),
@@ -164,8 +170,10 @@ def test_all_problems_of_a_file_come_in_one_message_in_the_order_of_its_lines(tm
 
 def test_missing_fields_are_listed_with_what_they_are(tmp_path: Path) -> None:
     found = problems(tmp_path, "threads: [1]\n")
-    assert [line.split(": ")[1] for line in found] == ["name", "models", "strategies"]
+    assert [line.split(": ")[1] for line in found] == ["name", "models"]
     assert all("is missing. " in line for line in found)
+    (found_later,) = problems(tmp_path, "name: s\nmodels: {r: {random: bert}}\n")
+    assert found_later.startswith("study.yaml:1: strategies: is missing. runtime/precision")
 
 
 @pytest.mark.parametrize(
@@ -313,7 +321,7 @@ def test_the_schema_describes_every_field_and_allows_no_other() -> None:
     for section in (schema, *schema["$defs"].values()):
         assert section["additionalProperties"] is False
         assert all(field["description"] for field in section["properties"].values())
-    assert schema["required"] == ["name", "models", "strategies"]
+    assert schema["required"] == ["name", "models"]
 
 
 def test_the_docs_show_every_field_as_the_schema_describes_it() -> None:

@@ -26,7 +26,7 @@ def test_only_a_long_leg_is_disturbed_by_a_heartbeat(monkeypatch: pytest.MonkeyP
     beats: list[float] = []
     monkeypatch.setattr(rounds, "LONG_LEG_S", 0.2)
     began = time.monotonic()
-    tick = rounds._late(lambda: beats.append(time.monotonic()), 60.0)
+    tick = rounds.late(lambda: beats.append(time.monotonic()), 60.0)
     while time.monotonic() < began + 0.4:
         tick()
     assert beats

@@ -131,11 +131,16 @@ def _usual_engine() -> str:
     return catalogue.AUTO_ENGINES.get(platform.machine(), "qnnpack")
 
 
-def _layer(name: str, tensors: dict[str, torch.Tensor]) -> dynamic.Linear:
-    """One int8 layer, packed for the engine in force; takes its tensors out."""
-    weight = torch_plain.take(f"{name}.weight", tensors)
+def packed(weight: torch.Tensor, bias: torch.Tensor | None = None) -> dynamic.Linear:
+    """A dynamically quantized layer of a qint8 weight [out, in], packed for the engine in force."""
     # not its own size: the constructor would pack an empty weight of it first
     layer = dynamic.Linear(1, 1)  # type: ignore[no-untyped-call]
     layer.out_features, layer.in_features = weight.shape
-    layer.set_weight_bias(weight, tensors.pop(f"{name}.bias", None))
+    layer.set_weight_bias(weight, bias)
     return layer
+
+
+def _layer(name: str, tensors: dict[str, torch.Tensor]) -> dynamic.Linear:
+    """One int8 layer; takes its tensors out."""
+    weight = torch_plain.take(f"{name}.weight", tensors)
+    return packed(weight, tensors.pop(f"{name}.bias", None))

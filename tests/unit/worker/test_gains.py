@@ -1,4 +1,4 @@
-"""The stopping rules of a latency job, on rounds that a test makes up."""
+"""The stopping rules of a gain, on rounds that a test makes up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 from storage import records
 from storage.statistics import PairedRound
-from worker import latency, rounds
+from worker import gains, rounds
 
 
 class ScriptedPair:
@@ -41,15 +41,15 @@ class ScriptedPair:
         return [leg], PairedRound(pair=self.number, round=self.rounds - 1, log_gain=math.log(gain or 1.0))
 
 
-def _fill(tally: latency.Tally, script: list[float | None], budget: records.Budget, began: float) -> str:
+def _fill(tally: gains.Tally, script: list[float | None], budget: records.Budget, began: float) -> str:
     pair = ScriptedPair(len(tally.opened), script)
     tally.opened.append({})
     tally.pair_costs.append(0.5)
-    return latency._fill(pair, tally, budget, began, lambda progress: None)  # type: ignore[arg-type]
+    return gains._fill(pair, tally, budget, began, lambda progress: None)  # type: ignore[arg-type]
 
 
 def test_it_stops_for_precision_only_after_the_least_number_of_pairs() -> None:
-    tally, budget = latency.Tally(), records.Budget(precision=0.03, max_seconds=1e9, min_pairs=6)
+    tally, budget = gains.Tally(), records.Budget(precision=0.03, max_seconds=1e9, min_pairs=6)
 
     stops = [_fill(tally, [2.0, 2.001], budget, time.monotonic()) for _ in range(6)]
 
@@ -58,7 +58,7 @@ def test_it_stops_for_precision_only_after_the_least_number_of_pairs() -> None:
 
 
 def test_a_disturbed_round_is_measured_again_and_not_counted() -> None:
-    tally = latency.Tally()
+    tally = gains.Tally()
 
     _fill(tally, [None, None, 2.0, 2.0], records.Budget(min_pairs=6), time.monotonic())
 
@@ -69,16 +69,16 @@ def test_a_disturbed_round_is_measured_again_and_not_counted() -> None:
 
 
 def test_what_stays_disturbed_counts_in_the_end_and_is_known_to_be() -> None:
-    tally = latency.Tally()
+    tally = gains.Tally()
 
     _fill(tally, [None], records.Budget(min_pairs=6), time.monotonic())
 
-    assert tally.repeated_rounds == latency.RETRIES
-    assert tally.disturbed_rounds == len(tally.counted) == latency.MIN_ROUNDS
+    assert tally.repeated_rounds == gains.RETRIES
+    assert tally.disturbed_rounds == len(tally.counted) == gains.MIN_ROUNDS
 
 
 def test_when_the_time_is_over_the_least_number_of_pairs_still_comes_with_a_round_each() -> None:
-    tally, budget = latency.Tally(), records.Budget(precision=1e-6, max_seconds=0.0, min_pairs=3)
+    tally, budget = gains.Tally(), records.Budget(precision=1e-6, max_seconds=0.0, min_pairs=3)
     draw = random.Random(1)
 
     stops = [_fill(tally, [draw.uniform(1, 3)], budget, time.monotonic() - 1) for _ in range(4)]
@@ -90,5 +90,5 @@ def test_when_the_time_is_over_the_least_number_of_pairs_still_comes_with_a_roun
 def test_the_reason_that_is_shown_is_the_most_frequent_one() -> None:
     legs, _ = ScriptedPair(0, [None]).measure_round()
 
-    assert latency._reasons(legs) == "other processes used 1.0 cores"
+    assert gains._reasons(legs) == "other processes used 1.0 cores"
     assert rounds.disturbed(legs)
