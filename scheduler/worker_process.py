@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from storage import errors
 
-WORKER_MODULES = frozenset({"torch", "transformers", "datasets", "tokenizers", "safetensors", "pyarrow"})
+WORKER_MODULES = frozenset({"torch", "transformers", "datasets", "tokenizers", "safetensors", "pyarrow", "matplotlib"})
 """What the extra `worker` installs; one of them missing means that the extra is."""
 
 PATIENCE_S = 5.0

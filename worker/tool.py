@@ -2,7 +2,7 @@
 
 Prints JSON lines on stdout: `{"event": "progress", …}` any number of times, then `{"event": "done", "result": …}` or
 `{"event": "error", "message": …, "user": …, "trace": …}`. Exit code 0, 2 for what a person can mend, 1 otherwise.
-Whatever libraries print goes to stderr. Commands: `probe`, `doctor`, `train`, `inspect`.
+Whatever libraries print goes to stderr. Commands: `probe`, `doctor`, `train`, `inspect`, `weigh`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from storage import errors, keys, records, settings
+from storage import errors, keys, records, settings, strategies
 from worker import environment, fitness, hardware, kinship
 
 Options = Mapping[str, Any]
@@ -57,10 +57,24 @@ def train(options: Options, tell: Tell) -> Mapping[str, Any]:
 
 
 def inspect(options: Options, tell: Tell) -> Mapping[str, Any]:
-    """What a model is made of; option `model`: a ModelRef's document."""
+    """What a model is made of, and a strategy makes of it; options `model`: a ModelRef's document, and `strategy`."""
+    strategy = strategies.parse(options["strategy"])
+    reason = strategies.unsupported(strategy, hardware.probe(os.environ), environment.probe(os.environ))
+    if reason is not None:
+        raise errors.StrategyError(reason)
     from worker.engine import operations
 
-    return operations.inspect(records.from_document(records.ModelRef, options["model"]))
+    model = records.from_document(records.ModelRef, options["model"])
+    return operations.inspect(model, strategy, settings.load().cache)
+
+
+def weigh(options: Options, tell: Tell) -> Mapping[str, Any]:
+    """A weight before and after quantization; options `model`, `layer`, and `picture`: a PNG file's path, or None."""
+    from worker.engine import operations
+
+    model = records.from_document(records.ModelRef, options["model"])
+    picture = options.get("picture")
+    return operations.weigh(model, options["layer"], None if picture is None else Path(picture))
 
 
 COMMANDS: Mapping[str, Callable[[Options, Tell], Mapping[str, Any]]] = {
@@ -68,6 +82,7 @@ COMMANDS: Mapping[str, Callable[[Options, Tell], Mapping[str, Any]]] = {
     "doctor": doctor,
     "train": train,
     "inspect": inspect,
+    "weigh": weigh,
 }
 
 

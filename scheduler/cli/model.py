@@ -10,11 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from scheduler import worker_process
-from storage import errors, records
+from scheduler.cli import model_tables
+from storage import errors, records, strategies
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 PHASES = {"tokenizer": "learning the vocabulary", "train": "training", "evaluate": "reading the test rows"}
+
+DEFAULT_STRATEGY = "torch/int8-dynamic"
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, help="Train or inspect a model."
@@ -80,6 +83,12 @@ def train(
 @app.command()
 def inspect(
     model: Annotated[str, typer.Argument(help="Folder, hub id, or with --random an architecture such as distilbert.")],
+    strategy: Annotated[
+        str | None, typer.Option(help="What is to become of the layers.", show_default=DEFAULT_STRATEGY)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="A line for each layer, also for those that are alike.")] = False,
+    layer: Annotated[str | None, typer.Option(help="One layer's weight, before and after quantization.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="With --layer: its histograms as a PNG file.")] = None,
     revision: Annotated[str | None, typer.Option(help="Hub only: branch, tag or commit.")] = None,
     random: Annotated[bool, typer.Option("--random", help="MODEL is an architecture; its weights are random.")] = False,
     set_: Annotated[
@@ -88,20 +97,40 @@ def inspect(
     allow_pickle: Annotated[bool, typer.Option(help="Load a pickled checkpoint that you trust.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model is made of: sizes, classes, layers, and what int8 quantization would reach.
+    """Show what a model is made of, what a strategy makes of its layers, and why its file shrinks as it does.
+
+    The strategy is really carried out, into the cache that runs use. With --layer: what rounding one weight to 8
+    bits loses, with one scale or one a row.
 
     \b
     Examples:
       quantfleet model inspect models/intents
+      quantfleet model inspect models/intents --strategy torch/int8-dynamic:embeddings --all
+      quantfleet model inspect models/intents --layer classifier --picture classifier.png
       quantfleet model inspect --random distilbert --set n_layers=3
       quantfleet model inspect models/intents --json | jq '.layers[] | select(.quantized) | .name'
     """
-    reference = _reference(model, revision, random, set_ or [], allow_pickle)
-    answer = worker_process.ask("inspect", {"model": records.to_document(reference)})
+    _require_together(strategy, every, layer, picture)
+    reference = records.to_document(_reference(model, revision, random, set_ or [], allow_pickle))
+    if layer is None:
+        chosen = str(strategies.parse(strategy or DEFAULT_STRATEGY))
+        answer = worker_process.ask("inspect", {"model": reference, "strategy": chosen})
+    else:
+        answer = worker_process.ask("weigh", {"model": reference, "layer": layer, "picture": _absolute(picture)})
     if as_json:
         _print_json(answer)
+    elif layer is None:
+        model_tables.print_model(answer, every=every)
     else:
-        _print_model(answer)
+        model_tables.print_weight(answer)
+
+
+def _require_together(strategy: str | None, every: bool, layer: str | None, picture: Path | None) -> None:
+    if picture is not None and layer is None:
+        raise errors.SettingsError("--picture shows the weight of one layer: name it with --layer")
+    if layer is not None and (strategy is not None or every):
+        given = "--all" if every else "--strategy"
+        raise errors.SettingsError(f"{given} goes with the table of all layers; --layer shows one, under every scheme")
 
 
 def _absolute(path: Path | None) -> str | None:
@@ -173,7 +202,7 @@ def _print_report(report: Mapping[str, Any]) -> None:
     rows = ", ".join(f"{count:,} {part}" for part, count in report["rows"].items())
     epochs = f"{report['epochs']} ({report['steps']:,} steps), the best was number {report['best_epoch']}"
     how = "found finished" if report["cached"] else "trained"
-    _print_pairs(
+    model_tables.print_pairs(
         f"{how}: {report['output']}",
         [
             ("rows", f"{rows}; {report['classes']} classes"),
@@ -189,57 +218,3 @@ def _print_report(report: Mapping[str, Any]) -> None:
 
 def _share(value: float | None) -> str:
     return "no rows given" if value is None else f"{value:.2%}"
-
-
-def _print_model(found: Mapping[str, Any]) -> None:
-    labels, reach = found["labels"], found["int8_dynamic"]
-    some = ", ".join(labels[:6]) + (f", … ({len(labels)})" if len(labels) > 6 else "")
-    limit = f"{found['max_tokens']} at most" if found["max_tokens"] else "no limit known"
-    _print_pairs(
-        f"{found['name']} ({found['source']}, digest {found['digest']})",
-        [
-            ("architecture", f"{found['architecture']} ({found['model_type']})"),
-            ("parameters", f"{found['parameters']:,} ({_mb(found['bytes_fp32'])} in float32)"),
-            ("stored as", str(found["source_dtype"])),
-            ("classes", some),
-            ("tokens in a row", f"{limit}; vocabulary {found['vocabulary']:,}"),
-            ("inputs", ", ".join(found["inputs"])),
-            ("int8-dynamic", f"{reach['layers']} layers, {reach['share']:.0%} of the bytes"),
-        ],
-    )
-    _print_layers(found["layers"])
-
-
-def _mb(count: int) -> str:
-    return f"{count / 1e6:.2f} MB"
-
-
-def _print_pairs(title: str, rows: list[tuple[str, str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(show_header=False, box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, value in rows:
-        table.add_row(Text(name, style="dim"), Text(value))  # Text: brackets are no markup
-    console = Console()
-    console.print(Text(title, style="bold"))
-    console.print(table)
-
-
-def _print_layers(layers: list[Mapping[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("layer", overflow="fold")
-    for name in ("type", "shape", "MB fp32", "int8"):
-        table.add_column(name, justify="right" if name.startswith("MB") else "left", no_wrap=True)
-    for layer in layers:
-        shape = "×".join(map(str, layer["shape"]))
-        size, mark = f"{layer['bytes'] / 1e6:.3f}", "yes" if layer["quantized"] else ""
-        table.add_row(Text(layer["name"]), layer["type"], shape, size, mark)
-    Console().print(table)

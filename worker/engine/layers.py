@@ -77,8 +77,8 @@ def _named(model: records.ModelRef, skeleton: torch.nn.Module, layer: str) -> st
         raise errors.ModelError(f"{name!r} of model {model.name!r} is a {kind} without a weight of its own{offer}")
     shape = "×".join(map(str, own.shape))
     raise errors.ModelError(
-        f"layer {name!r} of model {model.name!r} is a {kind} whose weight has shape {shape}: only weights of two "
-        f"dimensions are quantized{_offer(name, known)}"
+        f"layer {name!r} of model {model.name!r} is a {kind} whose weight has the shape {shape}: what is quantized are "
+        "weights of two dimensions, as a Linear or an Embedding has"
     )
 
 

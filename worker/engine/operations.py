@@ -105,8 +105,24 @@ def predict(
     return accuracy.predict(session, rows, batch, tell)
 
 
-def inspect(model: records.ModelRef) -> dict[str, Any]:
-    """What a model is made of, as plain JSON data."""
+def inspect(model: records.ModelRef, strategy: strategies.Strategy, cache: Path) -> dict[str, Any]:
+    """What a model is made of and what a strategy stores of each layer, as plain JSON data."""
     from worker.engine import inspect as inspection
 
-    return inspection.inspect(model)
+    return inspection.inspect(model, strategy, cache)
+
+
+def weigh(model: records.ModelRef, layer: str, picture: Path | None) -> dict[str, Any]:
+    """A layer's weight before and after quantization, as plain JSON data, and as a PNG file where one is named.
+
+    Raises ModelError as `layers.find`, SettingsError for a picture that cannot be written.
+    """
+    libraries.settle()
+    from worker.engine import layers, pictures, schemes
+
+    if picture is not None:
+        pictures.require_writable(picture)
+    weighed = schemes.weigh(layers.find(model, layer))
+    if picture is not None:
+        pictures.draw(weighed, model.name, picture)
+    return {"name": model.name, **weighed, "picture": None if picture is None else str(picture)}

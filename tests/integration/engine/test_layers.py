@@ -73,7 +73,7 @@ REFUSED = {
     QUERY.replace("query", "qury"): f"has no layer .*did you mean '{QUERY}'",
     "query": "has no layer 'query'; layers with that in their names: .*layer.0.attention.self.query, .*layer.1",
     "": "has no layer ''",
-    "bert.embeddings.LayerNorm": "is a LayerNorm whose weight has shape 32: only weights of two dimensions",
+    "bert.embeddings.LayerNorm": "is a LayerNorm whose weight has the shape 32: what is quantized are weights of two",
     "bert.encoder.layer.0.attention": "is a BertAttention without a weight of its own; layers in it: .*query.* \\(4\\)",
     "bert.embeddings.dropout": "is a Dropout without a weight of its own$",
 }

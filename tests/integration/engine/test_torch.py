@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 import subprocess
@@ -144,7 +143,7 @@ def test_a_table_that_a_model_reads_in_another_way_stays_float(tmp_path: Path) -
     config = {**sizes, **relative, "vocab_size": 64, "max_relative_positions": 16, "type_vocab_size": 0}
     model = records.ModelRef(name="shape", source="random", location="deberta-v2", config=config, seed=4)
     session, artifact, _ = opened(model, "torch/int8-dynamic:embeddings", tmp_path)
-    names = [layer["name"] for layer in operations.inspect(model)["layers"] if layer["type"] == "Embedding"]
+    names = [name for name, module in models.empty(model).named_modules() if type(module) is torch.nn.Embedding]
     assert [name.rpartition(".")[2] for name in names] == ["word_embeddings", "position_embeddings", "rel_embeddings"]
     assert artifact.facts["quantized_embeddings"] == artifact.facts["kernels"]["quantized::embedding_byte"] == 2
     assert np.isfinite(session.logits(CALL)).all()
@@ -220,24 +219,6 @@ def test_random_weights_follow_their_seed_and_leave_the_generator_alone(tmp_path
     assert artifact.facts["classes"] == 3
     assert np.array_equal(session.logits(CALL), twin.logits(CALL))
     assert not np.array_equal(session.logits(CALL), other.logits(CALL))
-
-
-def test_inspect_tells_layers_and_what_int8_reaches(tiny_bert: records.ModelRef) -> None:
-    told = operations.inspect(tiny_bert)
-    json.dumps(told)
-    by_name = {layer["name"]: layer for layer in told["layers"]}
-    assert by_name["classifier"] == {
-        "name": "classifier",
-        "type": "Linear",
-        "shape": [4, 32],
-        "parameters": 132,
-        "bytes": 528,
-        "quantized": True,
-    }
-    assert by_name["bert.embeddings.word_embeddings"]["quantized"] is False
-    assert sum(layer["parameters"] for layer in told["layers"]) == told["parameters"]
-    assert (told["source_dtype"], told["max_tokens"], told["digest"]) == ("float16", 32, models.identify(tiny_bert))
-    assert told["labels"] == ["greet", "leave", "pay", "oos"]
 
 
 @pytest.mark.slow
