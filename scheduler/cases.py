@@ -62,7 +62,19 @@ def _throughput(resolved: Resolved, model: Model, hardware: records.Hardware | N
         return
     for case in _calls(resolved, model, hardware):
         for instances in instance_counts(spec.instances, case.threads or 1, hardware):
-            yield dataclasses.replace(case, kind="throughput", instances=instances)
+            layout = _baseline_layout(spec, hardware)
+            same = layout == (instances, case.threads)
+            yield dataclasses.replace(
+                case, kind="throughput", instances=instances, baseline_layout=None if same else layout
+            )
+
+
+def _baseline_layout(spec: study_spec.StudyFile, hardware: records.Hardware | None) -> tuple[int, int] | None:
+    if spec.baseline_layout is None:
+        return None
+    (threads,) = thread_counts([spec.baseline_layout.threads], hardware)
+    (instances,) = instance_counts([spec.baseline_layout.instances], threads, hardware)
+    return instances, threads
 
 
 def _calls(resolved: Resolved, model: Model, hardware: records.Hardware | None) -> Iterator[records.Case]:

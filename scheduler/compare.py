@@ -80,6 +80,8 @@ class Comparison:
     efficiency: float | None = None  # throughput: rate ÷ (instances × rate of one alone on the machine)
     efficiency_low: float | None = None  # 95 % interval
     efficiency_high: float | None = None
+    cost_per_million: float | None = None  # throughput: of a million rows, where the hosts have a price
+    baseline_cost_per_million: float | None = None
     same_operation: bool | None = None  # tensor: whether baseline and strategy compute the same
     like_for_like: float | None = None  # tensor, unlike operations: the strategy's gain over its own operation in fp32
 
@@ -367,7 +369,7 @@ def _order(row: Comparison) -> tuple[Any, ...]:
 def _shape_order(row: Comparison) -> tuple[Any, ...]:
     length = row.length if isinstance(row.length, int) else math.inf  # real rows come after the fixed lengths
     # rows with an accuracy only come after the measured ones
-    shape = (row.threads is None, row.batch or 0, length, row.input or "", row.threads or 0)
+    shape: tuple[Any, ...] = (row.threads is None, row.batch or 0, length, row.input or "", row.threads or 0)
     if row.kind == "tensor":  # like operations together
         shape = (*shape, row.baseline)
     return (*shape, row.strategy != row.baseline, row.strategy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -210,7 +211,8 @@ def _everywhere(target: Target, about: Callable[[records.Platform], str | None])
 def _impossible(case: records.Case, platform: records.Platform, resolved: Resolved) -> str | None:
     cores = platform.hardware.logical_cores
     if case.cores is not None and case.cores > cores:
-        what = f"{case.threads} threads" if case.instances is None else f"{case.instances} × {case.threads} threads"
+        worst = max((case.layout(side) for side in ("strategy", "baseline")), key=math.prod)
+        what = f"{case.threads} threads" if case.instances is None else "{} × {} threads".format(*worst)
         return f"{what} are more than this machine's {cores} logical cores"
     if case.kind == "tensor":
         return _operation_impossible(case, platform)

@@ -271,6 +271,9 @@ def any_problems(spec: StudyFile) -> Iterator[Problem]:
         for index, word in enumerate(spec.instances):
             if isinstance(word, str):
                 yield ("instances", index), f"{word} {why}; expected a number with targets: any"
+    for name, value in spec.baseline_layout or ():
+        if isinstance(value, str):
+            yield ("baseline_layout", name), f"{value} {why}; expected a number with targets: any"
     for index, entry in enumerate(spec.exclude):
         if isinstance(entry.threads, str) and entry.threads != "all":
             yield ("exclude", index, "threads"), f"{entry.threads} {why}; expected a number with targets: any"
@@ -285,8 +288,9 @@ def _kind_problems(spec: StudyFile) -> Iterator[Problem]:
         yield ("kinds",), "tensor needs tensors, and there is none; add tensors: [{layer: NAME}]"
     if spec.tensors and "tensor" not in spec.kinds:
         yield ("tensors",), "no kind asks for them; add tensor to kinds"
-    if "instances" in spec.model_fields_set and "throughput" not in spec.kinds:
-        yield ("instances",), "no kind asks for them; add throughput to kinds"
+    for name in ("instances", "baseline_layout"):
+        if name in spec.model_fields_set and "throughput" not in spec.kinds and getattr(spec, name) is not None:
+            yield (name,), "no kind asks for it; add throughput to kinds"
 
 
 def _data_problems(spec: StudyFile) -> Iterator[Problem]:

@@ -314,6 +314,19 @@ def _targets(value: Any, _: pydantic.ValidatorFunctionWrapHandler) -> str | Sele
 Targets = Annotated[Literal["every-platform", "every-host", "any"] | Selector, WrapValidator(_targets)]
 
 
+class Layout(Section):
+    """So many processes side by side, each with so many threads."""
+
+    instances: Instances = Field(description="A number, or auto: as many as fill the physical cores of each machine.")
+    threads: Threads = Field(description="A number, physical or logical.")
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.threads == "all":
+            raise ValueError("threads: all is every count; expected a number, physical or logical")
+        return self
+
+
 class StudyFile(Section):
     """A study: the matrix of models, strategies, thread counts and inputs to measure."""
 
@@ -335,6 +348,11 @@ class StudyFile(Section):
         min_length=1,
         description="For kind throughput. Processes side by side, each with its threads on cores of its own: numbers, "
         "or auto: as many as fill the physical cores of each machine.",
+    )
+    baseline_layout: Layout | None = Field(
+        None,
+        description="For kind throughput. Instances and threads of the baseline where they differ: with {instances: 1, "
+        "threads: physical} the gain of many processes over one with many threads is a gain like any other.",
     )
     inputs: Annotated[tuple[Input, ...], Field(max_length=1000)] = Field(
         default_factory=lambda: (Input.model_validate({"length": 128}),),
@@ -397,6 +415,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "dataset": Dataset,
     "datasets": Dataset,
     "tensors": Tensor,
+    "baseline_layout": Layout,
     "exclude": Exclude,
     "targets": Selector,
 }

@@ -97,6 +97,8 @@ def _given(document: dict[str, Any]) -> dict[str, Any]:
 def _more(case: records.Case) -> dict[str, Any]:
     """What only some kinds have; nothing for the others, whose keys are as ever."""
     found: dict[str, Any] = {} if case.instances is None else {"instances": case.instances}
+    if case.baseline_layout is not None:
+        found["baseline_layout"] = list(case.baseline_layout)
     if case.tensor is not None:
         found["tensor"] = _given(records.to_document(case.tensor))
     return found

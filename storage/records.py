@@ -140,6 +140,7 @@ class Case:
     baseline: str  # likewise; what gains are taken against on the same host
     threads: int | None = None  # intra-op threads (of each instance); accuracy: None
     instances: int | None = None  # throughput only: processes that answer side by side
+    baseline_layout: tuple[int, int] | None = None  # throughput: instances and threads of the baseline; None: the same
     input: InputSpec | None = None  # latency and throughput
     tensor: TensorSpec | None = None  # tensor only
     dataset: DatasetRef | None = None  # accuracy, and inputs at real lengths
@@ -149,7 +150,15 @@ class Case:
     @property
     def cores(self) -> int | None:
         """Logical cores that it keeps busy: threads of all instances; None where the host decides."""
-        return None if self.threads is None else self.threads * (self.instances or 1)
+        if self.threads is None:
+            return None
+        instances, threads = self.baseline_layout or (1, 1)
+        return max(self.threads * (self.instances or 1), instances * threads)
+
+    def layout(self, side: Side) -> tuple[int, int]:
+        """Instances and threads of each, of one side of a throughput case."""
+        own = (self.instances or 1, self.threads or 1)
+        return own if side == "strategy" or self.baseline_layout is None else self.baseline_layout
 
     @property
     def label(self) -> str | None:
@@ -160,7 +169,8 @@ class Case:
             return None
         number = self.instances
         tail = "" if number is None else f", {number} instance{'' if number == 1 else 's'}"
-        return f"{self.input.label()}{tail}"
+        against = "" if self.baseline_layout is None else " vs {} of {}".format(*self.baseline_layout)
+        return f"{self.input.label()}{tail}{against}"
 
     @property
     def sides(self) -> tuple[str, ...]:

@@ -51,8 +51,8 @@ class Run:
     observer: quiet.Observer
     tick: Tick
     sides: Mapping[records.Side, rounds.Opening]
-    threads: int  # of each process
-    cpus: Sequence[Sequence[int]]  # of each process
+    threads: Mapping[records.Side, int]  # of each process
+    cpus: Mapping[records.Side, Sequence[Sequence[int]]]  # of each process
     loops: list[Rates] = field(default_factory=list)  # of whole crews
     alone: list[Rates] = field(default_factory=list)  # of the first process of a crew while the others rest
     durations: dict[tuple[records.Side, int], int] = field(default_factory=dict)  # ns, by side and processes
@@ -83,7 +83,7 @@ class Run:
         if opening.artifact is not None:
             self.place.artifacts.touch(opening.artifact)
         seats = []
-        for cpus in self.cpus:
+        for cpus in self.cpus[side]:
             with self.phases("start"):
                 child = self.place.fork(opening.family, self.tick)
                 children.append(child)
@@ -141,7 +141,8 @@ class Pair:
         started_at = time.time()
         with run.phases("legs"):
             answers = self._answers(crew, duration)
-        seen = quiet.judge(before, self._look(crew), cores=len(run.place.cpus), threads=len(crew) * run.threads)
+        threads = len(crew) * run.threads[side]
+        seen = quiet.judge(before, self._look(crew), cores=len(run.place.cpus), threads=threads)
         parts = _steady_parts(crew, answers)
         # what each process saw by itself cannot be told from the whole: every leg carries its crew's conditions
         legs = [

@@ -229,12 +229,12 @@ def _flags(
         notes.append(
             f"{tally.disturbed_rounds} of {estimate.rounds} rounds stayed disturbed: {_reasons(tally.counted_legs)}"
         )
-    for side in sides:
-        if case.threads not in (side.threads_set, None) or side.threads_observed != case.threads:
+    for name, side in zip(rounds.SIDES, sides, strict=True):
+        asked = case.layout(name)[1]
+        if side.threads_set != asked or side.threads_observed != asked:
             flags.append("threads")
             notes.append(
-                f"{side.strategy}: {case.threads} threads asked for, {side.threads_set} set, "
-                f"{side.threads_observed} burnt CPU"
+                f"{side.strategy}: {asked} threads asked for, {side.threads_set} set, {side.threads_observed} burnt CPU"
             )
     if estimate.precision is None or estimate.precision > budget.precision:
         flags.append("wide")

@@ -33,7 +33,7 @@ def measure(
     measured = records.ThroughputMeasurement(
         **fields,
         input_digest=digest,
-        instances=len(run.cpus),
+        instances=len(run.cpus["strategy"]),
         baseline_load=loads["baseline"],
         strategy_load=loads["strategy"],
     )
@@ -48,20 +48,19 @@ def _run(
     phases: Phases,
     tick: Tick,
 ) -> crews.Run:
-    assert case.threads is not None  # noqa: S101 - a throughput case has threads
-    assert case.instances is not None  # noqa: S101 - and instances
-    if case.instances * case.threads > len(place.cpus):
-        raise errors.Unsupported(
-            f"{case.instances} instances × {case.threads} threads asked for, this worker may use {len(place.cpus)} CPUs"
-        )
+    layouts = {side: case.layout(side) for side in rounds.SIDES}
+    for instances, threads in layouts.values():
+        if instances * threads > len(place.cpus):
+            what = f"{instances} instances × {threads} threads"
+            raise errors.Unsupported(f"{what} asked for, this worker may use {len(place.cpus)} CPUs")
     return crews.Run(
         place=place,
         phases=phases,
         observer=quiet.Observer(ignore=place.own_pids()),
         tick=tick,
-        sides={side: rounds.opening(prepared[side], case.threads, inputs[side]) for side in rounds.SIDES},
-        threads=case.threads,
-        cpus=cores.layout(case.instances, case.threads, place.cpus),
+        sides={side: rounds.opening(prepared[side], layouts[side][1], inputs[side]) for side in rounds.SIDES},
+        threads={side: threads for side, (_, threads) in layouts.items()},
+        cpus={side: cores.layout(*layouts[side], place.cpus) for side in rounds.SIDES},
     )
 
 

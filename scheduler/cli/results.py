@@ -11,7 +11,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from scheduler import across
+from scheduler import across, prices
 from scheduler import compare as comparing
 from scheduler.cli import across_table, export, tables
 from scheduler.cli.options import DatabaseOption
@@ -163,7 +163,8 @@ def results(
 def comparisons(db: Database, views: Sequence[ResultView], *, include_disturbed: bool = False) -> list[Comparison]:
     """The comparison of results, with predictions read from the database when a pair needs them."""
     lookup = functools.cache(functools.partial(queries.predictions, db))
-    return comparing.compare(views, lookup, include_disturbed=include_disturbed)
+    rows = comparing.compare(views, lookup, include_disturbed=include_disturbed)
+    return prices.priced(rows, prices.prices(queries.hosts(db)))
 
 
 def show(rows: Sequence[Comparison], beside: across.Across | None = None, *, details: bool = False) -> None:

@@ -282,6 +282,7 @@ _TIMES: tuple[Column[Comparison], ...] = (
     Column(title="p95 (baseline)", cell=_both(metrics.seconds, "latency_p95_s")),
     Column(title="rows/s (baseline)", cell=_both(rate, "throughput_per_s")),
     Column(title="efficiency", cell=lambda row: metrics.percent(row.efficiency, 0)),
+    Column(title="cost of a million (baseline)", cell=_both(rate, "cost_per_million")),
     Column(title="like for like", cell=lambda row: metrics.ratio(row.like_for_like)),
     Column(title="peak (baseline)", cell=_both(metrics.bytes_, "resident_peak_bytes")),
 )

@@ -69,6 +69,17 @@ def test_instances_answer_side_by_side_each_on_cpus_of_its_own(place: station.St
     assert (found.strategy.threads_set, found.strategy.threads_observed) == (1, 1)
 
 
+def test_many_instances_meet_one_with_many_threads(place: station.Station, model: records.ModelRef) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("two instances need two CPUs")
+    with place.exclusive(_nothing):
+        case = loaded(model, 2, baseline_layout=(1, 2))
+        found, legs = throughput.measure(place, case, SHORT, _nothing, _untold)
+
+    assert (found.baseline.threads_set, found.strategy.threads_set) == (2, 1)
+    assert {(leg.side, leg.instance) for leg in legs} == {("baseline", 0), ("strategy", 0), ("strategy", 1)}
+
+
 def test_one_instance_is_its_own_measure(place: station.Station, model: records.ModelRef) -> None:
     with place.exclusive(_nothing):
         found, legs = throughput.measure(place, loaded(model, 1), SHORT, _nothing, _untold)

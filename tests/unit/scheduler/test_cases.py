@@ -41,6 +41,16 @@ def test_instances_fill_the_physical_cores_and_what_comes_out_the_same_is_one_ca
     assert found[-1].reason == "2 × 4 threads are more than this machine's 4 logical cores"
 
 
+def test_the_baseline_may_be_laid_out_otherwise_and_where_it_is_not_the_case_says_nothing_of_it(tmp_path: Path) -> None:
+    text = "strategies: [torch/fp32]\nkinds: [throughput]\nthreads: [1, 4]\ninputs: [{length: 16}]\n"
+    layout = "baseline_layout: {instances: 1, threads: physical}\n"
+    found = entries(tmp_path, text + layout, physical_cores=4, logical_cores=4)
+
+    assert labels(found) == [("b1×l16, 4 instances vs 1 of 4", 1, "planned"), ("b1×l16, 1 instance", 4, "planned")]
+    assert [one.case.layout("baseline") for one in found] == [(1, 4), (1, 4)]
+    assert found[0].key != entries(tmp_path, text, physical_cores=4, logical_cores=4)[0].key
+
+
 def test_instances_are_part_of_a_jobs_identity_and_latency_keeps_its_key() -> None:
     case = records.Case(
         kind="latency",
@@ -86,7 +96,7 @@ def test_a_layer_is_asked_of_each_model_and_linear_for_each_number_of_rows(tmp_p
     [
         ("kinds: [tensor]", "kinds: tensor needs tensors, and there is none"),
         ("strategies: [torch/fp32]\ntensors: [{shape: [2, 2]}]", "tensors: no kind asks for them; add tensor to kinds"),
-        ("strategies: [torch/fp32]\ninstances: [2]", "instances: no kind asks for them; add throughput to kinds"),
+        ("strategies: [torch/fp32]\ninstances: [2]", "instances: no kind asks for it; add throughput to kinds"),
         ("strategies: [torch/fp32]\nkinds: [throughput]\ninstances: [many]", "expected a number from 1, or auto"),
         ("kinds: [tensor]\ntensors: [{}]", "expected one of layer, shape; none is given"),
         ("kinds: [tensor]\ntensors: [{shape: [2]}]", r"expected two numbers, \[out, in\]"),
