@@ -74,6 +74,10 @@ class Comparison:
     notes: tuple[str, ...] = ()  # sentences
     input_digest: str | None = None  # of the token ids
     made_digest: str | None = None  # of the model that the strategy's transforms made
+    floor_s: float | None = None  # least seconds of a call on this hardware, see scheduler.limits
+    limit_share: float | None = None  # floor ÷ p50
+    bound: str | None = None  # what makes the floor: compute or memory
+    baseline_limit_share: float | None = None
 
 
 Lookup = Callable[[str], Predictions | None]

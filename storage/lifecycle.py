@@ -21,9 +21,9 @@ import sqlalchemy as sa
 
 from storage import errors, leadership, plain, records, rows, statements, tables
 from storage.database import Database
-from storage.submission import StudyText, Submitted, submit
+from storage.submission import StudyText, Submitted, add, submit
 
-__all__ = ["StudyText", "Submitted", "submit"]
+__all__ = ["StudyText", "Submitted", "add", "submit"]
 
 CRASH_CAP = 2
 """Deaths and lost leases after which a job is `dead`: it likely takes the machine's memory with it."""

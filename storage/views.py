@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from storage import records
+from storage import ceilings, records
 
 AWAY_S = 60.0
 """A host whose worker was not seen for so long is away: four of its ticks."""
@@ -168,6 +168,10 @@ class ResultView:
     flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     message: str | None = None  # why there is no number
+    floor_s: float | None = None  # this and the next three are derived: scheduler.limits
+    limit_share: float | None = None
+    bound: str | None = None
+    baseline_limit_share: float | None = None
     document: Mapping[str, Any]  # the whole measurement without predictions; empty without a result
 
     @property
@@ -183,6 +187,18 @@ class ResultView:
         if self.kind != "latency" or not self.document:
             return None
         return records.from_document(records.LatencyMeasurement, self.document)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CeilingsView:
+    """What was measured of a hardware itself, where and when."""
+
+    job_id: str
+    hardware_key: str
+    platform_key: str
+    host: str
+    finished_at: float
+    measurement: ceilings.CeilingsMeasurement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

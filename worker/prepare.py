@@ -84,7 +84,13 @@ def _made(
 
 def opening(prepared: Prepared, threads: int, cpus: Sequence[int]) -> dict[str, Any]:
     """The request that opens a prepared model in a measured process."""
-    return {"artifact": str(prepared.folder), "strategy": prepared.strategy, "threads": threads, "cpus": list(cpus)}
+    return {
+        "artifact": str(prepared.folder),
+        "strategy": prepared.strategy,
+        "threads": threads,
+        "cpus": list(cpus),
+        "demand": prepared.artifact.facts.get("demand"),
+    }
 
 
 def notes(*sides: Prepared) -> tuple[str, ...]:

@@ -14,18 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from storage import lifecycle, records, settings
+from storage import ceilings, lifecycle, records, rows, settings
 from storage.database import Database
 from worker import locks
 
 log = logging.getLogger(__name__)
 
-Measurement = records.LatencyMeasurement | records.AccuracyMeasurement | records.PrepareMeasurement
+Measurement = rows.Measurement
 
 _MEASUREMENTS: Mapping[str, type[Any]] = {
     "latency": records.LatencyMeasurement,
     "accuracy": records.AccuracyMeasurement,
     "prepare": records.PrepareMeasurement,
+    "ceilings": ceilings.CeilingsMeasurement,
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from storage import errors, lifecycle, records, strategies
 from storage.database import Database
-from worker import accuracy, delivery, latency, patience, preparing, spool, station
+from worker import accuracy, ceilings, delivery, latency, patience, preparing, spool, station
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +191,8 @@ def _measure(
 def _measure_admitted(
     place: station.Station, case: records.Case, budget: records.Budget, tick: Callable[[], None], tell: latency.Tell
 ) -> tuple[spool.Measurement, Sequence[records.Leg]]:
+    if case.kind == "ceilings":
+        return ceilings.measure(place, tick, tell)
     for strategy in dict.fromkeys((case.strategy, case.baseline) if case.kind == "latency" else (case.strategy,)):
         platform = place.platform
         reason = strategies.unsupported(strategies.parse(strategy), platform.hardware, platform.environment)

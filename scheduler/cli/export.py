@@ -33,7 +33,7 @@ _ACCURACY = {
 }
 """Field of a paired accuracy → its name in a flat comparison."""
 
-_LATER = ("input_digest", "made_digest")
+_LATER = ("input_digest", "made_digest", "floor_s", "limit_share", "bound", "baseline_limit_share")
 """Fields of a comparison that came later: readers of the CSV may count columns, so these stand behind."""
 
 COMPARISON_FIELDS = (

@@ -86,6 +86,18 @@ def load(model: records.ModelRef) -> torch.nn.Module:
     return module
 
 
+def hollow(model: records.ModelRef) -> torch.nn.Module:
+    """The classifier's layers in their shapes, on the meta device: no weight is read, nothing takes memory."""
+    settings = config(model)
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.device("meta"), _translated(model):
+        built = AutoModelForSequenceClassification.from_config(settings, dtype=torch.float32)
+        module: torch.nn.Module = structure.apply(built, settings)
+    return module.eval().requires_grad_(False)
+
+
 def save(loaded: torch.nn.Module, like: records.ModelRef, folder: Path) -> None:
     """Write a model that was made from `like` as a model folder: configuration, float32 safetensors, tokenizer.
 

@@ -85,6 +85,13 @@ def predict(
     return accuracy.predict(session, rows, batch, tell)
 
 
+def ceiling(what: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """One measurement of the machine itself, see `worker.engine.ceilings`: `settle`, `product`, `read`, …"""
+    from worker.engine import ceilings
+
+    return ceilings.MEASUREMENTS[what](**options)
+
+
 def inspect(model: records.ModelRef) -> dict[str, Any]:
     """What a model is made of, as plain JSON data."""
     from worker.engine import inspect as inspection

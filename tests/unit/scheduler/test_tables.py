@@ -127,7 +127,8 @@ def test_json_and_csv_carry_the_documented_fields() -> None:
 
 
 def test_a_field_that_came_later_stands_behind_the_others() -> None:
-    assert export.COMPARISON_FIELDS[-3:] == ("accuracy_note", "input_digest", "made_digest")
+    later = ("input_digest", "made_digest", "floor_s", "limit_share", "bound", "baseline_limit_share")
+    assert export.COMPARISON_FIELDS[-7:] == ("accuracy_note", *later)
     assert {export.flat_comparison(row)["input_digest"] for row in rows() if row.gain} == {"input-a"}
 
 
