@@ -29,6 +29,12 @@ MAY_USE: Mapping[str, tuple[str, ...]] = {
 CPU has no instructions for them. Float16 is missing: nothing of it is measured, so that it has no floor."""
 
 
+DISTURBED = (
+    "this machine's ceilings were taken while other load disturbed it, so that its share of the limit may be less: "
+    "quantfleet hardware calibrate --fresh"
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Floor:
     """The least time of one call, and what binds it."""
@@ -95,7 +101,14 @@ def results(views: Iterable[ResultView], known: Known) -> list[ResultView]:
 def comparisons(rows: Sequence[Comparison], views: Iterable[ResultView], known: Known) -> list[Comparison]:
     """The same for compared rows, whose latencies may be medians over several jobs: the newest job's work counts."""
     by_id = {view.job_id: view for view in views}
-    return [replace(row, **_limits(by_id[row.job_ids[0]], known, row)) if row.job_ids else row for row in rows]
+    return [_compared(row, by_id[row.job_ids[0]], known) for row in rows]
+
+
+def _compared(row: Comparison, view: ResultView, known: Known) -> Comparison:
+    found = _limits(view, known, row)
+    if found and "disturbed" in known[row.hardware_key].measurement.flags:
+        return replace(row, **found, notes=(*row.notes, DISTURBED))
+    return replace(row, **found)
 
 
 def _limits(view: ResultView, known: Known, shown: ResultView | Comparison | None = None) -> dict[str, Any]:

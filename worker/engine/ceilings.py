@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from storage import errors
+from worker.engine import onednn
+
 Call = Callable[[], object]
 
 SIZES = (256, 512, 1024, 2048, 4096)
@@ -58,10 +61,14 @@ def settle(threads: int, cpus: Sequence[int]) -> dict[str, Any]:
 
 def product(precision: str, seconds: float) -> dict[str, Any]:
     """The best rate of square matrix products, over the kernels that there are for a precision and over `SIZES`."""
-    kernels = list(_KERNELS[precision]())
+    kernels = dict(_KERNELS[precision]())
     share = seconds / (len(kernels) * len(SIZES))
-    found = [one for name, prepare in kernels for one in _sizes(name, prepare, share)]
-    return max(found, key=lambda one: float(one["ops_per_s"]))
+    found = [one for name, prepare in kernels.items() for one in _sizes(name, prepare, share)]
+    if not found:
+        raise errors.Unsupported(f"PyTorch has no matrix product of {precision} on this CPU")
+    best = max(found, key=lambda one: float(one["ops_per_s"]))
+    told = onednn.kernels(kernels[best["kernel"]](best["size"]))
+    return {**best, "kernel": ", ".join([best["kernel"], *told])}
 
 
 def read(set_bytes: int, seconds: float) -> dict[str, Any]:
@@ -115,7 +122,10 @@ def _sizes(name: str, prepare: Callable[[int], Call], seconds: float) -> Iterato
         operations = 2 * size**3
         if best and operations / best > LONGEST_CALL_S:
             return
-        seen = _timed(prepare(size), seconds)
+        try:
+            seen = _timed(prepare(size), seconds)
+        except (NotImplementedError, RuntimeError):  # a library without this product on this CPU
+            return
         best = max(best, operations / seen.best_s)
         rates = {"ops_per_s": operations / seen.best_s, "usual_per_s": operations / seen.usual_s}
         yield {**rates, "size": size, "kernel": name, "runs": seen.runs}

@@ -38,7 +38,7 @@ def test_a_calibration_stores_every_ceiling_by_threads(tmp_path: Path, place: st
         1 << 19, 1 << 20, 1 << 21, 1 << 22
     }  # fmt: skip
     assert {one.threads for one in found.bandwidths if one.operation == "copy"} == set(counts)
-    assert all(1e8 < one.usual_per_s <= one.ops_per_s < 1e15 for one in found.products)
+    assert all(1e6 < one.usual_per_s <= one.ops_per_s < 1e15 for one in found.products)
     assert all(one.usual_per_s <= one.bytes_per_s for one in found.bandwidths)
     assert 0 < found.timer.resolution_ns < 1e6 and found.timer.call_ns > 0
     assert found.noise.runs > 3 and found.noise.kernel_s > 0

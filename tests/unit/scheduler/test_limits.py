@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -35,14 +36,16 @@ def test_a_call_of_many_operations_is_bound_by_computing() -> None:
     found = limits.floor(MEASURED, "fp32", ops=1e9, bytes_=40 << 20, threads=1)
 
     assert found is not None
-    assert (found.seconds, found.bound) == (pytest.approx(0.01), "compute")
+    assert found.seconds == pytest.approx(0.01)
+    assert found.bound == "compute"
 
 
 def test_a_call_of_many_bytes_is_bound_by_memory() -> None:
     found = limits.floor(MEASURED, "fp32", ops=1e6, bytes_=1e9, threads=2)
 
     assert found is not None
-    assert (found.seconds, found.bound) == (pytest.approx(1e9 / 15e9), "memory")
+    assert found.seconds == pytest.approx(1e9 / 15e9)
+    assert found.bound == "memory"
 
 
 def test_what_fits_into_a_cache_is_read_at_the_cache_s_rate() -> None:
@@ -118,3 +121,13 @@ def test_a_compared_row_is_measured_by_its_own_median_over_replicas() -> None:
 
     assert row.latency_p50_s == pytest.approx(0.020)
     assert row.limit_share == pytest.approx(0.004 / 0.020)
+
+
+def test_a_share_of_disturbed_ceilings_says_so() -> None:
+    disturbed = builders.measured_ceilings(flags=("disturbed",))
+    known = {HARDWARE: dataclasses.replace(KNOWN[HARDWARE], measurement=disturbed)}
+    views = [view(work("fp32", 4e8, 1e6))]
+    rows = compare.compare(views, lambda _: None)
+
+    assert limits.DISTURBED in limits.comparisons(rows, views, known)[0].notes
+    assert limits.DISTURBED not in limits.comparisons(rows, views, KNOWN)[0].notes
