@@ -84,6 +84,10 @@ class Comparison:
     baseline_cost_per_million: float | None = None
     same_operation: bool | None = None  # tensor: whether baseline and strategy compute the same
     like_for_like: float | None = None  # tensor, unlike operations: the strategy's gain over its own operation in fp32
+    floor_s: float | None = None  # least seconds of a call on this hardware, see scheduler.limits
+    limit_share: float | None = None  # floor ÷ p50
+    bound: str | None = None  # what makes the floor: compute or memory
+    baseline_limit_share: float | None = None
 
 
 Lookup = Callable[[str], Predictions | None]

@@ -24,6 +24,9 @@ PREPARE_S = 20.0
 TRAINING_S = 600.0
 """Seconds of a training when nothing is known."""
 
+CEILINGS_S = 30.0
+"""Seconds of a calibration on two cores when nothing is known."""
+
 ACCURACY_S = 30.0
 """Seconds of an accuracy job when nothing is known: 3,000 rows at 10 ms."""
 
@@ -76,4 +79,5 @@ def _typical(case: CaseKey, typical: Typical) -> float | None:
 def _guess(case: CaseKey, max_seconds: float) -> float:
     if case[0] == "prepare":
         return TRAINING_S if strategies.parse(case[2]).trained else PREPARE_S
-    return ACCURACY_S if case[0] == "accuracy" else max_seconds + FIXED_S
+    fixed = {"accuracy": ACCURACY_S, "ceilings": CEILINGS_S}
+    return fixed.get(case[0], max_seconds + FIXED_S)

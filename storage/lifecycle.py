@@ -21,9 +21,10 @@ import sqlalchemy as sa
 
 from storage import errors, leadership, plain, records, rows, statements, tables
 from storage.database import Database
-from storage.submission import StudyText, Submitted, submit
+from storage.measurements import Measurement
+from storage.submission import StudyText, Submitted, add, submit
 
-__all__ = ["StudyText", "Submitted", "submit"]
+__all__ = ["StudyText", "Submitted", "add", "submit"]
 
 CRASH_CAP = 2
 """Deaths and lost leases after which a job is `dead`: it likely takes the machine's memory with it."""
@@ -98,9 +99,7 @@ def renew(db: Database, claim: records.Claim, *, lease: float, progress: Mapping
         raise errors.JobCancelled(f"job {claim.job_id} was cancelled")
 
 
-def finish(
-    db: Database, claim: records.Claim, measurement: records.Measurement, legs: Sequence[records.Leg] = ()
-) -> bool:
+def finish(db: Database, claim: records.Claim, measurement: Measurement, legs: Sequence[records.Leg] = ()) -> bool:
     """Store a measurement with its raw samples and end the job, all or nothing.
 
     True when it counts, also when this very attempt's result was stored before (a repeated delivery changes
@@ -343,7 +342,7 @@ def _store_result(
     connection: sa.Connection,
     claim: records.Claim,
     host: str,
-    measurement: records.Measurement,
+    measurement: Measurement,
     legs: Sequence[records.Leg],
 ) -> None:
     who = {"job_id": claim.job_id, "token": claim.token, "host": host, "platform_key": claim.platform_key}

@@ -8,10 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from storage import ceilings as machine
 from storage import plain, records, statements, tables
 from storage.database import Database
 from storage.views import (
     AttemptView,
+    CeilingsView,
     FailureGroup,
     HostView,
     JobGroup,
@@ -23,6 +25,7 @@ from storage.views import (
 
 __all__ = [
     "AttemptView",
+    "CeilingsView",
     "FailureGroup",
     "HostView",
     "JobGroup",
@@ -121,6 +124,21 @@ def results(
     with db.read() as connection:
         rows = connection.execute(_RESULTS.where(*picked).order_by(*_PLANNED)).mappings()
         return [_result(dict(row)) for row in rows]
+
+
+def ceilings(db: Database) -> dict[str, CeilingsView]:
+    """The newest ceilings of each hardware, by its key."""
+    names = ("job_id", "platform_key", "host", "finished_at", "document")
+    query = (
+        sa.select(*(result.c[name] for name in names), tables.platform.c.hardware_key)
+        .join(job, job.c.id == result.c.job_id)
+        .join(tables.platform, tables.platform.c.key == result.c.platform_key)
+        .where(job.c.kind == "ceilings")
+        .order_by(result.c.finished_at, result.c.job_id)
+    )
+    with db.read() as connection:
+        rows = connection.execute(query).mappings().all()
+    return {row["hardware_key"]: _ceilings(dict(row)) for row in rows}
 
 
 def predictions(db: Database, job_id: str) -> Predictions | None:
@@ -308,6 +326,11 @@ def _result(values: dict[str, Any]) -> ResultView:
     if values["state"] == "done":
         values["message"] = None
     return ResultView(**{**values, "document": values["document"] or {}})
+
+
+def _ceilings(row: dict[str, Any]) -> CeilingsView:
+    measurement = records.from_document(machine.CeilingsMeasurement, row.pop("document"))
+    return CeilingsView(measurement=measurement, **row)
 
 
 def _host(row: Mapping[str, Any]) -> HostView:

@@ -20,9 +20,9 @@ SCHEMA_VERSION = 1
 PROTOCOL_VERSION = 1
 """Version of the way of measuring; part of the job key: numbers taken otherwise are other numbers."""
 
-Kind = Literal["latency", "throughput", "tensor", "accuracy", "prepare"]
+Kind = Literal["latency", "throughput", "tensor", "accuracy", "prepare", "ceilings"]
 Prepare = Literal["host", "once"]
-Source = Literal["hub", "local", "random"]
+Source = Literal["hub", "local", "random", "none"]  # none: storage.ceilings.MACHINE alone
 Side = Literal["baseline", "strategy"]
 JobState = Literal["queued", "running", "done", "unsupported", "failed", "dead", "cancelled"]
 
@@ -132,7 +132,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """One point of the matrix: kind × model × strategy × threads × input."""
+    """One point of the matrix: kind × model × strategy × threads × input; a `ceilings` case has its kind alone."""
 
     kind: Kind
     model: ModelRef
@@ -372,18 +372,6 @@ class PrepareMeasurement:
     overhead: Mapping[str, float]
     flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-Measurement = LatencyMeasurement | AccuracyMeasurement | PrepareMeasurement
-
-MEASUREMENTS: Mapping[str, type[Any]] = {
-    "latency": LatencyMeasurement,
-    "throughput": ThroughputMeasurement,
-    "tensor": TensorMeasurement,
-    "accuracy": AccuracyMeasurement,
-    "prepare": PrepareMeasurement,
-}
-"""The result of each kind of job."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

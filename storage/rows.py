@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from storage import keys, plain, records, tables
+from storage import ceilings, keys, plain, records, tables
+from storage.measurements import Measurement
 
 Row = dict[str, Any]
 
@@ -77,20 +78,18 @@ def job(job_id: str, planned: records.PlannedJob, position: int) -> Row:
     }
 
 
-def document(measurement: records.Measurement) -> Row:
+def document(measurement: Measurement) -> Row:
     """The whole measurement as JSON, without the rows of predictions: they have their own table."""
     whole = records.to_document(measurement)
     return {k: v for k, v in whole.items() if k not in ("predictions", "labels")}
 
 
-def result(measurement: records.Measurement, model_ref: records.ModelRef) -> Row:
+def result(measurement: Measurement, model_ref: records.ModelRef) -> Row:
     """A row of `result`: the frequent numbers as columns, the rest as a document; the caller adds who and when."""
-    facts = {**measurement.strategy.artifact.facts, **measurement.strategy.facts}
     return {
         **dict.fromkeys(tables.METRIC_COLUMNS),
-        **side(measurement.strategy),
         **_numbers(measurement),
-        "model_digest": facts.get("model_digest") or model_ref.digest,
+        "model_digest": _model_digest(measurement) or model_ref.digest,
         "flags": list(measurement.flags),
         "notes": list(measurement.notes),
         "document": document(measurement),
@@ -142,12 +141,22 @@ def unique_jobs(jobs: Iterable[records.PlannedJob]) -> list[records.PlannedJob]:
     return list({planned.key: planned for planned in jobs}.values())
 
 
-def _numbers(measurement: records.Measurement) -> Row:
+def _model_digest(measurement: Measurement) -> str | None:
+    if isinstance(measurement, ceilings.CeilingsMeasurement):
+        return None
+    found: str | None = {**measurement.strategy.artifact.facts, **measurement.strategy.facts}.get("model_digest")
+    return found
+
+
+def _numbers(measurement: Measurement) -> Row:
+    if isinstance(measurement, ceilings.CeilingsMeasurement):
+        return {"measured_s": measurement.measured_s}
+    own = side(measurement.strategy)
     if isinstance(measurement, records.LatencyMeasurement):
-        return _latency(measurement)
+        return own | _latency(measurement)
     if isinstance(measurement, records.PrepareMeasurement):
-        return {"measured_s": measurement.prepared_s}
-    return _accuracy(measurement)
+        return own | {"measured_s": measurement.prepared_s}
+    return own | _accuracy(measurement)
 
 
 def _latency(measurement: records.LatencyMeasurement) -> Row:

@@ -7,11 +7,11 @@ A strategy is `[transform[:option,…]+…]runtime/precision[:option=value,…]`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from storage import errors, options, records
 from storage.catalogue import registry
-from storage.catalogue.descriptions import Description, Part, Transform
+from storage.catalogue.descriptions import ARITHMETIC, Arithmetic, Description, Part, Transform
 from storage.options import Option
 
 EVALUATION = "evaluation"
@@ -99,6 +99,15 @@ class Strategy(Chosen):
     def precision(self) -> str:
         """What it computes in."""
         return self.name.partition("/")[2]
+
+    @property
+    def arithmetic(self) -> Arithmetic | None:
+        """What its products are computed in, its options considered; None where nobody says."""
+        part = self.part
+        found = part.arithmetic or ARITHMETIC.get(part.precision)
+        if found is None or not found.by_option:
+            return found
+        return replace(found, products=found.by_value[self.option(found.by_option)])
 
     @property
     def parts(self) -> tuple[Chosen, ...]:

@@ -49,6 +49,14 @@ def submit(db: Database, *, study: StudyText, jobs: Sequence[records.PlannedJob]
     return Submitted(study_id=study_id, new=tuple(new), existing=len(planned) - len(new))
 
 
+def add(db: Database, jobs: Sequence[records.PlannedJob]) -> tuple[str, ...]:
+    """Store those of some jobs that do not exist yet, for no study; the ids of the new ones, in planned order."""
+    planned = rows.unique_jobs(jobs)
+    with db.transaction() as connection:
+        statements.insert_missing(connection, tables.model, _models(planned))
+        return tuple(_insert_jobs(connection, planned))
+
+
 def _store_study(connection: sa.Connection, study: StudyText) -> str:
     digest = keys.digest(study.text)
     again: dict[str, Any] = {"submitted_at": tables.now()}

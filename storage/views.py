@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from storage import records
+from storage import ceilings, measurements, records
 
 AWAY_S = 60.0
 """A host whose worker was not seen for so long is away: four of its ticks."""
@@ -170,6 +170,10 @@ class ResultView:
     notes: tuple[str, ...] = ()
     message: str | None = None  # why there is no number
     instances: int | None = None  # processes side by side; None: one, or none asked for
+    floor_s: float | None = None  # this and the next three are derived: scheduler.limits
+    limit_share: float | None = None
+    bound: str | None = None
+    baseline_limit_share: float | None = None
     document: Mapping[str, Any]  # the whole measurement without predictions; empty without a result
 
     @property
@@ -184,8 +188,20 @@ class ResultView:
         """The whole record of a job whose result is a gain; None for other kinds and without a result."""
         if self.kind not in records.PAIRED or not self.document:
             return None
-        found: records.LatencyMeasurement = records.from_document(records.MEASUREMENTS[self.kind], self.document)
+        found: records.LatencyMeasurement = records.from_document(measurements.BY_KIND[self.kind], self.document)
         return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CeilingsView:
+    """What was measured of a hardware itself, where and when."""
+
+    job_id: str
+    hardware_key: str
+    platform_key: str
+    host: str
+    finished_at: float
+    measurement: ceilings.CeilingsMeasurement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

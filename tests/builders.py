@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from storage import keys, records
+from storage import ceilings, keys, records
 
 
 def platform(cpu: str = "AMD EPYC 9B14", **packages: str) -> records.Platform:
@@ -115,3 +115,42 @@ def leg(
         "preemptions": 0,
     }
     return records.Leg(pair=pair, round=round, position=position, samples_ns=tuple(samples_ns), **{**values, **changes})
+
+
+def measured_ceilings(**changes: Any) -> ceilings.CeilingsMeasurement:
+    """100 GFLOP/s fp32, 1 bf16, 200 GOP/s int8 on one thread, and twice that on two; memory 10 and 15 GB/s, a cache
+    of 32 MiB 50 and 80 GB/s."""
+    rates: tuple[tuple[ceilings.Precision, float], ...] = (("fp32", 100e9), ("bf16", 1e9), ("int8", 200e9))
+    products = [_product(precision, threads, rate * threads) for threads in (1, 2) for precision, rate in rates]
+    reads = ((1, 1, 50e9), (1, 32, 50e9), (1, 256, 10e9), (2, 1, 80e9), (2, 32, 80e9), (2, 256, 15e9))
+    bandwidths = [_bandwidth("read", threads, mib << 20, rate) for threads, mib, rate in reads]
+    bandwidths += [_bandwidth("copy", threads, 256 << 20, 9e9) for threads in (1, 2)]
+    values: dict[str, Any] = {
+        "products": tuple(products),
+        "bandwidths": tuple(bandwidths),
+        "timer": ceilings.Timer(resolution_ns=20, call_ns=45.0),
+        "noise": ceilings.Noise(kernel_s=0.001, variation=0.012, p99_ratio=1.05, runs=1900),
+        "cache_seen_bytes": 32 << 20,
+        "cache_note": "the largest working set that one thread reads at ×1.5 memory's rate or more",
+        "measured_s": 20.0,
+        "overhead": {"start": 1.0},
+    }
+    return ceilings.CeilingsMeasurement(**{**values, **changes})
+
+
+def _product(precision: ceilings.Precision, threads: int, rate: float) -> ceilings.Product:
+    return ceilings.Product(
+        precision=precision,
+        threads=threads,
+        ops_per_s=rate,
+        usual_per_s=0.9 * rate,
+        size=512,
+        kernel="torch.mm",
+        runs=50,
+    )
+
+
+def _bandwidth(operation: ceilings.Operation, threads: int, set_bytes: int, rate: float) -> ceilings.Bandwidth:
+    return ceilings.Bandwidth(
+        operation=operation, threads=threads, bytes_per_s=rate, usual_per_s=0.9 * rate, set_bytes=set_bytes, runs=9
+    )

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from storage import errors, records, strategies
+from storage import errors, records, strategies, work
 from worker import channel, kinship, quiet
 
 _PAGE = mmap.PAGESIZE
@@ -232,8 +232,18 @@ def _open(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
         "resident_before_bytes": before.now,
         "resident_loaded_bytes": after.now,
         "threads_set": served.session.threads,
-        "facts": dict(served.session.facts),
+        "facts": {**served.session.facts, **_work(request)},
     }
+
+
+def _work(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the calls to come take at least; nothing where there are none, or nobody knows."""
+    asked, computed = work.demand(request.get("demand")), strategies.parse(request["strategy"]).arithmetic
+    if asked is None or computed is None or not request.get("inputs"):
+        return {}
+    shapes = [call["input_ids"].shape for call in load_calls(Path(request["inputs"]))]
+    found = work.facts(asked, [(batch, length) for batch, length in shapes], computed.weight_bits)
+    return {"work": {"arithmetic": computed.products, **found}}
 
 
 def _bind(served: Served, inputs: str) -> float:
@@ -325,6 +335,13 @@ def _loop(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
+def _ceiling(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    from worker.engine import operations
+
+    del served
+    return operations.ceiling(request["what"], request.get("options", {}))
+
+
 def _predict(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
     from worker.engine import operations
 
@@ -352,6 +369,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "tensor": _tensor,
     "operand": _operand,
     "predict": _predict,
+    "ceiling": _ceiling,
 }
 """What a measured process can be asked to do, by name."""
 

@@ -102,7 +102,12 @@ def _made(
 
 def opening(prepared: Prepared, threads: int) -> dict[str, Any]:
     """The request that opens a prepared model in a measured process; the CPUs that it runs on are still missing."""
-    return {"artifact": str(prepared.folder), "strategy": prepared.strategy, "threads": threads}
+    return {
+        "artifact": str(prepared.folder),
+        "strategy": prepared.strategy,
+        "threads": threads,
+        "demand": prepared.artifact.facts.get("demand"),
+    }
 
 
 def notes(*sides: Prepared) -> tuple[str, ...]:

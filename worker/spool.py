@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from storage import lifecycle, records, settings
+from storage import lifecycle, measurements, records, settings
 from storage.database import Database
 from worker import locks
 
@@ -26,7 +26,7 @@ class Outcome:
     """What came of an attempt: a measurement with its legs, or a failure."""
 
     claim: records.Claim
-    result: records.Measurement | records.Failure
+    result: measurements.Measurement | records.Failure
     legs: tuple[records.Leg, ...] = ()
     final: bool = False  # failures: trying again is pointless
 
@@ -123,7 +123,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
 def _outcome(document: Mapping[str, Any]) -> Outcome:
     if document["schema"] > records.SCHEMA_VERSION:
         raise ValueError(f"schema {document['schema']}, this program knows up to {records.SCHEMA_VERSION}")
-    cls = records.MEASUREMENTS.get(document["kind"], records.Failure)
+    cls = measurements.BY_KIND.get(document["kind"], records.Failure)
     return Outcome(
         claim=records.from_document(records.Claim, document["claim"]),
         result=records.from_document(cls, document["result"]),

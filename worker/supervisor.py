@@ -10,7 +10,8 @@ from typing import Any
 
 from storage import errors, lifecycle, operations, records, strategies
 from storage.database import Database
-from worker import accuracy, delivery, gains, latency, patience, preparing, spool, station, tensor, throughput
+from storage.measurements import Measurement
+from worker import accuracy, ceilings, delivery, gains, latency, patience, preparing, spool, station, tensor, throughput
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +179,7 @@ def _release(database: Database, claim: records.Claim) -> str:
 
 def _measure(
     place: station.Station, asked: records.Case, budget: records.Budget, tick: Callable[[], None], tell: gains.Tell
-) -> tuple[records.Measurement, Sequence[records.Leg]]:
+) -> tuple[Measurement, Sequence[records.Leg]]:
     case = place.policy.admit(asked)
     try:
         return _measure_admitted(place, case, budget, tick, tell)
@@ -190,7 +191,9 @@ def _measure(
 
 def _measure_admitted(
     place: station.Station, case: records.Case, budget: records.Budget, tick: Callable[[], None], tell: gains.Tell
-) -> tuple[records.Measurement, Sequence[records.Leg]]:
+) -> tuple[Measurement, Sequence[records.Leg]]:
+    if case.kind == "ceilings":
+        return ceilings.measure(place, tick, tell)
     for side in case.sides:
         platform = place.platform
         about = operations if case.kind == "tensor" else strategies

@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "results": ("scheduler.cli.results:results", "Results", "List stored results, one job a row."),
     "compare": ("scheduler.cli.results:compare", "Results", "Compare strategies with their baseline."),
     "strategies": ("scheduler.cli.strategies:app", "Machine", "List the strategies and what runs here; explain one."),
-    "hardware": ("scheduler.cli.machine:hardware", "Machine", "Show this machine's fingerprint and software."),
+    "hardware": ("scheduler.cli.hardware:app", "Machine", "Show this machine's fingerprint; measure what it can do."),
     "doctor": ("scheduler.cli.machine:doctor", "Machine", "Check whether this machine is fit to measure."),
     "model": ("scheduler.cli.model:app", "Models", "Train or inspect a model."),
     "db": ("scheduler.cli.db:app", "Results", "Upgrade or check the result database."),

@@ -91,7 +91,7 @@ class Display:
 
 def case_name(job: queries.JobView) -> str:
     """A job in a few words: `minilm torch/int8-dynamic · 1 thread · b1×l16`."""
-    parts = [f"{job.model} {job.strategy}"]
+    parts = [f"{job.model} {job.strategy}".strip()]  # a job about the machine itself has no strategy
     if job.threads is not None:
         parts.append(metrics.counted(job.threads, "thread"))
     parts.append(job.input or job.kind)

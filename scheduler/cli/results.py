@@ -11,7 +11,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from scheduler import across, prices
+from scheduler import across, limits, prices
 from scheduler import compare as comparing
 from scheduler.cli import across_table, export, tables
 from scheduler.cli.options import DatabaseOption
@@ -22,6 +22,9 @@ from storage.database import Database
 from storage.views import ResultView
 
 KINDS = ("latency", "throughput", "tensor", "accuracy")
+
+SHOWN = (*KINDS, "prepare")
+"""Kinds of jobs that are shown without `--kind`; what a machine can do is `quantfleet hardware`'s to show."""
 
 OPEN = frozenset({"queued", "running"})
 """States of jobs that still come to a result."""
@@ -149,7 +152,8 @@ def results(
     wanted = Filter(model=model, strategy=strategy, hardware=hardware, threads=threads, state=state)
     _check(kind, sort, as_json, as_csv)
     with _open(database) as db:
-        views = sort_rows(_in_groups(wanted.select(_views(db, study, kind))), sort)
+        listed = limits.results(_views(db, study, kind), queries.ceilings(db))
+        views = sort_rows(_in_groups(wanted.select(listed)), sort)
         if as_json:
             _write(export.as_json(results=map(export.flat_result, views)))
         elif as_csv:
@@ -164,7 +168,8 @@ def comparisons(db: Database, views: Sequence[ResultView], *, include_disturbed:
     """The comparison of results, with predictions read from the database when a pair needs them."""
     lookup = functools.cache(functools.partial(queries.predictions, db))
     rows = comparing.compare(views, lookup, include_disturbed=include_disturbed)
-    return prices.priced(rows, prices.prices(queries.hosts(db)))
+    limited = limits.comparisons(rows, views, queries.ceilings(db))
+    return prices.priced(limited, prices.prices(queries.hosts(db)))
 
 
 def show(rows: Sequence[Comparison], beside: across.Across | None = None, *, details: bool = False) -> None:
@@ -258,12 +263,12 @@ def _views(db: Database, study: str | None, kind: str | None) -> list[ResultView
     known = queries.studies(db)
     if known and study not in {one.id for one in known}:
         choice("study", study, [one.name for one in known])
-    return queries.results(db, study=study, kind=kind)
+    return queries.results(db, study=study, kind=kind or SHOWN)
 
 
 def _nothing(db: Database, study: str | None) -> str:
     """What to do about a database without results, in a sentence."""
-    jobs = queries.jobs(db, study=study)
+    jobs = [job for job in queries.jobs(db, study=study) if job.kind in SHOWN]
     waiting = sum(job.state in OPEN for job in jobs)
     fleet = _is_fleet(db)
     if not jobs:

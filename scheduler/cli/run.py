@@ -49,7 +49,7 @@ def run(
         console.print(_opening(embedded, plan, submitted, resolved))
         try:
             with progress.Display(console) as display:
-                jobs = embedded.work(queries.job_ids(embedded.database, keys), lambda u: display.update(_news(u)))
+                jobs = embedded.work(queries.job_ids(embedded.database, keys), lambda u: display.update(news(u)))
         except KeyboardInterrupt:
             embedded.stop()
             console.print("stopped; what was done is stored, and the same command goes on from there")
@@ -59,7 +59,8 @@ def run(
         raise typer.Exit(1)
 
 
-def _news(update: local.Update) -> progress.News:
+def news(update: local.Update) -> progress.News:
+    """What the embedded mode tells, for the display."""
     restarted = f"the worker died and was started again ({update.restarts})"
     ended = [job for job in update.jobs if job.state in records.TERMINAL]
     return progress.News(

@@ -204,6 +204,8 @@ def _legend(rows: Sequence[Comparison]) -> Iterator[Text]:
     used = {mark for row in rows for mark in row.marks}
     yield Text("×gain: baseline's time ÷ the strategy's (above ×1 is faster) [95 % interval]", style="dim")
     yield Text("* the interval excludes ×1; in brackets: the baseline's, from the same rounds", style="dim")
+    if any(row.limit_share is not None for row in rows):
+        yield Text("of limit: the least time of a call on this machine ÷ p50 (`quantfleet hardware show`)", style="dim")
     for mark, meaning in compare.MARKS.items():
         if mark in used:
             yield Text(f"{SYMBOLS[mark]} {mark}: {meaning}", style="dim", overflow="fold")
@@ -250,6 +252,11 @@ def rate(value: float | None) -> str:
     return "–" if value is None else metrics.three(value)
 
 
+def limit(share: float | None) -> str:
+    """The share of what the machine can do: `43 %`."""
+    return metrics.percent(share, digits=0)
+
+
 def _accuracy(row: Comparison) -> str:
     return metrics.percent(row.accuracy.accuracy) if row.accuracy else "–"
 
@@ -280,6 +287,7 @@ _TIMES: tuple[Column[Comparison], ...] = (
     Column(title="p50 (baseline)", cell=_both(metrics.seconds, "latency_p50_s")),
     Column(title="p90 (baseline)", cell=_both(metrics.seconds, "latency_p90_s")),
     Column(title="p95 (baseline)", cell=_both(metrics.seconds, "latency_p95_s")),
+    Column(title="of limit (baseline)", cell=_both(limit, "limit_share")),
     Column(title="rows/s (baseline)", cell=_both(rate, "throughput_per_s")),
     Column(title="efficiency", cell=lambda row: metrics.percent(row.efficiency, 0)),
     Column(title="cost of a million (baseline)", cell=_both(rate, "cost_per_million")),
@@ -303,6 +311,7 @@ _RESULT: tuple[Column[ResultView], ...] = (
     Column(title="p50", cell=lambda view: metrics.seconds(view.latency_p50_s)),
     Column(title="accuracy", cell=lambda view: metrics.percent(view.accuracy)),
     Column(title="flags", cell=lambda view: ", ".join(view.flags), left=True),
+    Column(title="of limit", cell=lambda view: limit(view.limit_share)),
     Column(title="p90", cell=lambda view: metrics.seconds(view.latency_p90_s)),
     Column(title="size", cell=lambda view: metrics.bytes_(view.artifact_bytes)),
     Column(title="peak memory", cell=lambda view: metrics.bytes_(view.resident_peak_bytes)),

@@ -3,9 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from storage.options import Option
+
+Products = Literal["fp32", "bf16", "fp16", "int8"]
+"""What the products of linear layers are computed in."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arithmetic:
+    """What decides how fast a strategy could be at most."""
+
+    products: Products
+    weight_bits: int  # of one weight value of a linear layer, as it is stored
+    by_option: str = ""  # an option whose value decides `products`; empty: none does
+    by_value: Mapping[str, Products] = field(default_factory=dict)  # its values
+
+
+ARITHMETIC: Mapping[str, Arithmetic] = {
+    "fp32": Arithmetic(products="fp32", weight_bits=32),
+    "bf16": Arithmetic(products="bf16", weight_bits=16),
+    "fp16": Arithmetic(products="fp16", weight_bits=16),
+    "int8-dynamic": Arithmetic(products="int8", weight_bits=8),
+    "int8-static": Arithmetic(products="int8", weight_bits=8),
+    "int8-weight-only": Arithmetic(products="fp32", weight_bits=8),
+    "int4-weight-only": Arithmetic(products="fp32", weight_bits=4),
+}
+"""By precision, for descriptions that say nothing else: weights alone in int8 are multiplied in float."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +64,7 @@ class Description(Part):
 
     runtime: str
     precision: str
+    arithmetic: Arithmetic | None = None  # None: `ARITHMETIC`'s of its precision, nothing where that has none
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage.catalogue.descriptions import BF16, SAMPLE, SAMPLED, Description
+from storage.catalogue.descriptions import BF16, SAMPLE, SAMPLED, Arithmetic, Description
 from storage.options import Option
 
 _PACKAGES = ("torch", "transformers")
@@ -81,6 +81,9 @@ DESCRIPTIONS = (
                 help="bf16 has a kernel that reads int8 weights; with fp32 freezing turns them back into float32, so "
                 "that only the artifact is small",
             ),
+        ),
+        arithmetic=Arithmetic(
+            products="bf16", weight_bits=8, by_option="activations", by_value={"bf16": "bf16", "fp32": "fp32"}
         ),
         needs=_NEEDS,
         cost=_COST,

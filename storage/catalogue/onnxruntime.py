@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from storage.catalogue.descriptions import PER_CHANNEL, SAMPLE, SAMPLED, Description
+from collections.abc import Mapping
+
+from storage.catalogue.descriptions import PER_CHANNEL, SAMPLE, SAMPLED, Arithmetic, Description, Products
 from storage.options import Option
 
 _PACKAGES = ("onnxruntime", "onnx", "onnxscript", "torch", "transformers")
@@ -39,6 +41,8 @@ _COMPUTE = Option(
     help="what the kernel multiplies in: weights widened to float32, or activations quantized to int8 call by call "
     "(the operator's accuracy_level 4), which is weight-only in storage alone",
 )
+
+_COMPUTES: Mapping[str, Products] = {"fp32": "fp32", "int8": "int8"}
 
 _FUSES = (
     "with optimize=true as without, ONNX Runtime fuses layer norm and GELU while loading a float graph, so that the "
@@ -107,6 +111,7 @@ DESCRIPTIONS = (
         packages=_PACKAGES,
         extra="onnxruntime",
         options=(_BLOCK, _COMPUTE),
+        arithmetic=Arithmetic(products="fp32", weight_bits=8, by_option="compute", by_value=_COMPUTES),
     ),
     Description(
         runtime="onnxruntime",
@@ -116,5 +121,6 @@ DESCRIPTIONS = (
         packages=_PACKAGES,
         extra="onnxruntime",
         options=(_BLOCK, _COMPUTE),
+        arithmetic=Arithmetic(products="fp32", weight_bits=4, by_option="compute", by_value=_COMPUTES),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage.catalogue.descriptions import BF16, PER_CHANNEL, SAMPLE, SAMPLED, Description
+from storage.catalogue.descriptions import BF16, PER_CHANNEL, SAMPLE, SAMPLED, Arithmetic, Description
 from storage.options import Option
 
 _PACKAGES = ("torch", "transformers")
@@ -122,6 +122,7 @@ DESCRIPTIONS = (
             ),
         ),
         slow_without=BF16,
+        arithmetic=Arithmetic(products="bf16", weight_bits=4),
         needs="linear layers whose inputs are a multiple of the group and whose outputs are one of 16; others, and the "
         "embedding tables, stay in bfloat16",
         means="the layers that stayed in bfloat16 are named in the artifact's facts",

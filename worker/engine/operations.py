@@ -105,6 +105,13 @@ def predict(
     return accuracy.predict(session, rows, batch, tell)
 
 
+def ceiling(what: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """One measurement of the machine itself, see `worker.engine.ceilings`: `settle`, `product`, `read`, …"""
+    from worker.engine import ceilings
+
+    return ceilings.MEASUREMENTS[what](**options)
+
+
 def inspect(model: records.ModelRef, strategy: strategies.Strategy, cache: Path) -> dict[str, Any]:
     """What a model is made of and what a strategy stores of each layer, as plain JSON data."""
     from worker.engine import inspect as inspection

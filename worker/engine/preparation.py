@@ -14,7 +14,7 @@ from typing import Any
 
 from storage import digests, errors, keys, records, strategies
 from worker.artifacts import ARTIFACTS, ArtifactStore
-from worker.engine import libraries, models, readers
+from worker.engine import libraries, models, readers, work
 from worker.engine.strategies import base
 
 TRAINING = "training"
@@ -50,7 +50,9 @@ def prepare(order: Order) -> tuple[Path, records.Artifact]:
         identity = digests.model_digest(folder)
         spent += made.prepare_s
         steps.append({"step": str(step), "key": made.key, "model_digest": identity, "facts": dict(made.facts)})
-    before = Before(facts={"transforms": steps} if steps else {}, prepare_s=spent)
+    demand = work.describe(model, identity, order.cache)
+    facts = {"demand": demand} | ({"transforms": steps} if steps else {})
+    before = Before(facts=facts, prepare_s=spent)
     folder, artifact = _executable(order, store, model, identity, order.strategy.untransformed, before)
     # other steps may have made the same model before, and with it this very artifact: its facts name those
     return folder, replace(artifact, facts={**artifact.facts, **before.facts})
@@ -58,7 +60,7 @@ def prepare(order: Order) -> tuple[Path, records.Artifact]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Before:
-    """What the transforms left for the artifact that is made from their model."""
+    """What an artifact's facts say of the model that it is made from, and what the transforms took."""
 
     facts: Mapping[str, Any]
     prepare_s: float

@@ -7,14 +7,10 @@ it (`inductor_code`), so that opening it runs no compiler, imports no part of on
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
-import os
-import sys
-import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from storage import errors, strategies
-from worker.engine import checkpoints, libraries, models, sessions
+from worker.engine import checkpoints, libraries, models, onednn, sessions
 from worker.engine.strategies import base, inductor_code, torch_float
 
 
@@ -193,10 +189,7 @@ def kernels(session: CompiledSession) -> dict[str, int]:
     """
     probe = {name: np.ones((1, 4), dtype=np.int64) for name in session.inputs}
     session.logits(probe)
-    verbose: Any = torch.backends.mkldnn.verbose
-    with _printed() as lines, verbose(torch.backends.mkldnn.VERBOSE_ON):
-        session.logits(probe)
-    return dict(Counter(filter(None, map(_kernel, lines))).most_common())
+    return onednn.kernels(lambda: session.logits(probe))
 
 
 def constants(runner: Any) -> dict[str, int]:
@@ -214,34 +207,3 @@ def _load(library: Path) -> Any:
         if "memory" in str(exc) or "alloc" in str(exc):
             raise
         raise errors.Unsupported(f"compiled code {library} cannot be loaded on this host: {exc}") from exc
-
-
-def _kernel(line: str) -> str | None:
-    """`onednn_verbose,v1,primitive,exec,cpu,inner_product,brg_matmul:avx2,…,src:f32:… wei:f32:…` in short."""
-    fields = line.split(",")
-    if len(fields) < 9 or fields[0] != "onednn_verbose" or fields[3] != "exec":
-        return None
-    if fields[5] not in ("inner_product", "matmul"):
-        return None
-    types = dict(part.split(":")[:2] for part in fields[8].split() if ":" in part)
-    return f"{fields[5]} {fields[6]} {types.get('src')}×{types.get('wei')}"
-
-
-@contextlib.contextmanager
-def _printed() -> Iterator[list[str]]:
-    """Collects the lines that C code prints to standard output meanwhile; they are there after the end."""
-    lines: list[str] = []
-    c_library = ctypes.CDLL(None)
-    sys.stdout.flush()
-    c_library.fflush(None)
-    kept = os.dup(1)
-    with tempfile.TemporaryFile("w+", errors="replace") as caught:
-        os.dup2(caught.fileno(), 1)
-        try:
-            yield lines
-        finally:
-            c_library.fflush(None)
-            os.dup2(kept, 1)
-            os.close(kept)
-            caught.seek(0)
-            lines += caught.read().splitlines()

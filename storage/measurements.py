@@ -1,0 +1,23 @@
+"""The result of each kind of job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from storage import records
+from storage.ceilings import CeilingsMeasurement
+
+Measurement = (
+    records.LatencyMeasurement | records.AccuracyMeasurement | records.PrepareMeasurement | CeilingsMeasurement
+)
+"""What comes of a job; throughput and tensor jobs give kinds of latency measurements."""
+
+BY_KIND: Mapping[str, type[Any]] = {
+    "latency": records.LatencyMeasurement,
+    "throughput": records.ThroughputMeasurement,
+    "tensor": records.TensorMeasurement,
+    "accuracy": records.AccuracyMeasurement,
+    "prepare": records.PrepareMeasurement,
+    "ceilings": CeilingsMeasurement,
+}
