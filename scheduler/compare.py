@@ -82,6 +82,8 @@ class Comparison:
     efficiency_high: float | None = None
     cost_per_million: float | None = None  # throughput: of a million rows, where the hosts have a price
     baseline_cost_per_million: float | None = None
+    joules_per_row: float | None = None  # of the whole machine; None where it does not tell
+    baseline_joules_per_row: float | None = None
     same_operation: bool | None = None  # tensor: whether baseline and strategy compute the same
     like_for_like: float | None = None  # tensor, unlike operations: the strategy's gain over its own operation in fp32
     floor_s: float | None = None  # least seconds of a call on this hardware, see scheduler.limits
@@ -102,6 +104,8 @@ _MEDIANS = (
     *(f"{side}latency_p{q}_s" for side in ("", "baseline_") for q in SHOWN),
     "throughput_per_s",
     "baseline_throughput_per_s",
+    "joules_per_row",
+    "baseline_joules_per_row",
 )
 
 

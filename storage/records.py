@@ -275,6 +275,7 @@ class Leg:
     disturbed: tuple[str, ...] = ()  # reasons; empty for a good leg
     instance: int = 0  # throughput: which of the processes side by side
     repeats: int = 1  # tensor: operations in one sample
+    joules: float | None = None  # of the whole machine while these samples ran; None where it does not tell
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -293,6 +294,7 @@ class SideFacts:
     percentiles: tuple[Percentile, ...]
     throughput_per_s: float | None  # rows per second of one caller: batch ÷ mean latency; None: nothing was called
     facts: Mapping[str, Any] = field(default_factory=dict)
+    joules_per_row: float | None = None  # of the whole machine; None where it does not tell
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

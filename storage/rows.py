@@ -110,7 +110,7 @@ def side(facts: records.SideFacts, prefix: str = "") -> Row:
 def sample(job_id: str, number: int, leg: records.Leg) -> Row:
     """A row of `sample`: one leg."""
     names = ("pair", "round", "position", "side", "items", "started_at", "cpu_ns", "run_delay_ns")
-    more = ("foreign_share", "steal_share", "threads_burning", "preemptions", "instance", "repeats")
+    more = ("foreign_share", "steal_share", "threads_burning", "preemptions", "instance", "repeats", "joules")
     return {
         "job_id": job_id,
         "number": number,

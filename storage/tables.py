@@ -31,6 +31,7 @@ SIDE_COLUMNS: dict[str, type[sa.types.TypeEngine[Any]]] = {
     "first_answer_s": sa.Double,
     "threads_set": sa.Integer,
     "threads_observed": sa.Integer,
+    "joules_per_row": sa.Double,
 }
 """What is stored of the strategy's side, and again of the baseline's with `baseline_` before it."""
 
@@ -292,6 +293,7 @@ sample = sa.Table(
     sa.Column("disturbed", JSON, nullable=False),
     sa.Column("instance", sa.Integer, nullable=False, server_default=sa.text("0")),  # of the processes side by side
     sa.Column("repeats", sa.Integer, nullable=False, server_default=sa.text("1")),  # operations in one sample
+    sa.Column("joules", sa.Double),  # of the whole machine meanwhile; NULL where it does not tell
 )
 
 prediction = sa.Table(

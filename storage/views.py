@@ -170,6 +170,8 @@ class ResultView:
     notes: tuple[str, ...] = ()
     message: str | None = None  # why there is no number
     instances: int | None = None  # processes side by side; None: one, or none asked for
+    joules_per_row: float | None = None  # of the whole machine; None where it does not tell
+    baseline_joules_per_row: float | None = None
     floor_s: float | None = None  # this and the next three are derived: scheduler.limits
     limit_share: float | None = None
     bound: str | None = None

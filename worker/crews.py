@@ -142,7 +142,8 @@ class Pair:
         with run.phases("legs"):
             answers = self._answers(crew, duration)
         threads = len(crew) * run.threads[side]
-        seen = quiet.judge(before, self._look(crew), cores=len(run.place.cpus), threads=threads)
+        after = self._look(crew)
+        seen = quiet.judge(before, after, cores=len(run.place.cpus), threads=threads)
         parts = _steady_parts(crew, answers)
         # what each process saw by itself cannot be told from the whole: every leg carries its crew's conditions
         legs = [
@@ -162,6 +163,7 @@ class Pair:
                 preemptions=answer["preemptions"],
                 disturbed=seen.disturbed,
                 instance=instance,
+                joules=_share(crew, run.observer, before, after, answer["samples_ns"][part.first : part.last]),
             )
             for instance, (seat, answer, part) in enumerate(zip(crew, answers, parts, strict=True))
         ]
@@ -200,6 +202,18 @@ class Pair:
         except ProcessLookupError:
             gone = next(seat.child for seat in crew if not _is_there(seat.child.pid))
             raise gone.died("loop") from None
+
+
+def _share(
+    crew: Sequence[rounds.Seat],
+    observer: quiet.Observer,
+    before: quiet.Snapshot,
+    after: quiet.Snapshot,
+    samples_ns: Sequence[int],
+) -> float | None:
+    """The energy that one process of a crew stands for: all of them run at the same time."""
+    joules = rounds.joules(observer, before, after, samples_ns)
+    return None if joules is None else joules / len(crew)
 
 
 def _is_there(pid: int) -> bool:

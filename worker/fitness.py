@@ -17,7 +17,7 @@ from typing import Literal
 import psutil
 
 from storage import metrics, settings
-from worker import environment, hardware, procfs, quiet, services
+from worker import energy, environment, hardware, procfs, quiet, services
 from worker.finding import Finding
 
 SAMPLE_S = 1.0
@@ -62,6 +62,7 @@ def fitness(config: settings.Settings, environ: Mapping[str, str] = os.environ) 
         disk_finding(config.cache),
         timer_finding(),
         huge_pages_finding(procfs.ROOT),
+        energy_finding(procfs.ROOT),
         *services.runtimes(environment.versions()),
         services.measuring_lock(config.lock),
         services.neighbours(),
@@ -187,6 +188,13 @@ def huge_pages_finding(root: Path) -> Finding:
     text = procfs.read(root / "sys/kernel/mm/transparent_hugepage/enabled")
     chosen = text.partition("[")[2].partition("]")[0] or "not shown here"
     return Finding(check="huge pages", level="ok", seen=chosen)
+
+
+def energy_finding(root: Path) -> Finding:
+    """Whether results can carry joules; without them nothing is wrong."""
+    meter = energy.Meter(root)
+    zones = ", ".join(zone.name for zone in meter.zones)
+    return Finding(check="energy", level="ok", seen=meter.absent or f"counted for {zones}")
 
 
 def _steps(looks: int) -> list[int]:

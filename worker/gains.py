@@ -117,9 +117,18 @@ def common(
 
 
 def side(
-    side: records.Side, strategy: str, artifact: records.Artifact, tally: Tally, throughput_per_s: float | None = None
+    side: records.Side,
+    strategy: str,
+    artifact: records.Artifact,
+    tally: Tally,
+    throughput_per_s: float | None = None,
+    *,
+    rows: int = 1,
 ) -> records.SideFacts:
-    """What the legs and the processes of one side have shown; `throughput_per_s` is the caller's to say."""
+    """What the legs and the processes of one side have shown; `throughput_per_s` is the caller's to say.
+
+    `rows`: rows in one call.
+    """
     samples = samples_s(tally, side)
     seats = [seat for seats in tally.opened for seat in seats[side]]
 
@@ -139,6 +148,7 @@ def side(
         percentiles=tuple(percentile(samples, q) for q in QUANTILES),
         throughput_per_s=throughput_per_s,
         facts=seats[0].opened["facts"],
+        joules_per_row=_joules_per_row(_legs(tally, side), rows),
     )
 
 
@@ -146,6 +156,12 @@ def samples_s(tally: Tally, side: records.Side) -> npt.NDArray[np.float64]:
     """Seconds of every counted call of one side."""
     times = [ns / leg.repeats for leg in _legs(tally, side) for ns in leg.samples_ns]
     return np.array(times, dtype=np.float64) / 1e9
+
+
+def _joules_per_row(legs: Sequence[records.Leg], rows: int) -> float | None:
+    told = [leg for leg in legs if leg.joules is not None]
+    calls = sum(len(leg.samples_ns) * leg.repeats for leg in told)
+    return sum(leg.joules or 0.0 for leg in told) / (calls * rows) if calls else None
 
 
 def _legs(tally: Tally, side: records.Side) -> list[records.Leg]:

@@ -48,4 +48,4 @@ def _run(
 def _side(side: records.Side, case: records.Case, prepared: prepare.Prepared, tally: gains.Tally) -> records.SideFacts:
     batch = 1 if case.input is None else case.input.batch
     rate = batch / float(gains.samples_s(tally, side).mean())
-    return gains.side(side, prepared.strategy, prepared.artifact, tally, rate)
+    return gains.side(side, prepared.strategy, prepared.artifact, tally, rate, rows=batch)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker import procfs
+from worker import energy, procfs
 
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 """Nanoseconds of one count in /proc/stat (10 ms nearly everywhere)."""
@@ -75,6 +75,7 @@ class Snapshot:
     swapped_pages: int  # in and out, host-wide
     throttled: int  # times that a cgroup quota stopped us
     heated: int  # times that a CPU package throttled itself for its temperature
+    energy: energy.Reading | None = None  # the packages' counters, where the machine tells them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +112,7 @@ class Observer:
         self._accounted = next((p for p in _ACCOUNTS if p.is_file()), None)
         self._quotas = tuple(group / "cpu.stat" for group in procfs.quota_groups())
         self._heat = tuple(_heat_counters())
+        self.meter = energy.Meter()
         self._swaps = len(procfs.lines(_PROC / "swaps")) > 1
 
     def snapshot(self, *children: int) -> Snapshot:
@@ -132,7 +134,14 @@ class Observer:
             swapped_pages=_swapped_pages() if self._swaps else 0,
             throttled=sum(procfs.field(path, "nr_throttled") for path in self._quotas),
             heated=sum(procfs.number(path) for path in self._heat),
+            energy=self.meter.read(),
         )
+
+    def joules(self, before: Snapshot, after: Snapshot) -> float | None:
+        """Energy of the whole machine between two snapshots; None where it does not tell."""
+        if before.energy is None or after.energy is None:
+            return None
+        return sum(self.meter.joules(before.energy, after.energy).values())
 
     def _ticks(self) -> tuple[int, int]:
         """Busy and stolen ticks of the CPUs that this process may use."""

@@ -120,6 +120,7 @@ class Pair:
             preemptions=answer["preemptions"],
             disturbed=seen.disturbed,
             repeats=seat.opened.get("repeats", 1),
+            joules=joules(run.observer, before, after, answer["samples_ns"]),
         )
 
     def _look(self, seat: Seat) -> quiet.Snapshot:
@@ -177,6 +178,14 @@ class Run:
         seat.items, seat.pass_ns = warm["items"], warm["pass_ns"]
         # every pair repeats the first one's count, so that each process weighs alike in the percentiles
         seat.passes = self.passes.setdefault(seat.side, passes_for(seat.pass_ns, seat.items))
+
+
+def joules(
+    observer: quiet.Observer, before: quiet.Snapshot, after: quiet.Snapshot, samples_ns: Sequence[int]
+) -> float | None:
+    """Energy of the machine while the counted calls ran: their share of the time between two snapshots."""
+    used = observer.joules(before, after)
+    return None if used is None else used * sum(samples_ns) / max(1, after.at_ns - before.at_ns)
 
 
 def opened_in_turn(number: int) -> tuple[records.Side, records.Side]:

@@ -36,6 +36,8 @@ def measure(
     sides = [gains.side(side, names[side], _artifact(operand), tally) for side in rounds.SIDES]
     fields = gains.common(case, budget, tally, stopped, phases, sides)
     alike = operations.same(case.strategy, case.baseline)
+    if not alike:
+        fields["flags"] = (*fields["flags"], "operation")
     measured = records.TensorMeasurement(
         **fields,
         input_digest=operand["digest"],

@@ -24,8 +24,9 @@ def measure(
     run = _run(place, case, prepared, inputs, phases, tick)
     tally, stopped = gains.collect(run.pair, budget, tell)
     loads = {side: _load(side, case, run) for side in rounds.SIDES}
+    rows = 1 if case.input is None else case.input.batch
     sides = [
-        gains.side(side, prepared[side].strategy, prepared[side].artifact, tally, loads[side].rate_per_s)
+        gains.side(side, prepared[side].strategy, prepared[side].artifact, tally, loads[side].rate_per_s, rows=rows)
         for side in rounds.SIDES
     ]
     fields = gains.common(case, budget, tally, stopped, phases, sides)

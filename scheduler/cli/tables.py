@@ -291,6 +291,7 @@ _TIMES: tuple[Column[Comparison], ...] = (
     Column(title="rows/s (baseline)", cell=_both(rate, "throughput_per_s")),
     Column(title="efficiency", cell=lambda row: metrics.percent(row.efficiency, 0)),
     Column(title="cost of a million (baseline)", cell=_both(rate, "cost_per_million")),
+    Column(title="joules a row (baseline)", cell=_both(rate, "joules_per_row")),
     Column(title="like for like", cell=lambda row: metrics.ratio(row.like_for_like)),
     Column(title="peak (baseline)", cell=_both(metrics.bytes_, "resident_peak_bytes")),
 )

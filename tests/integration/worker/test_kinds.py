@@ -141,6 +141,7 @@ def test_unlike_operations_are_known_to_be(place: station.Station) -> None:
         )
 
     assert (found.same_operation, found.max_error) == (False, None)
+    assert "operation" in found.flags
     row = rows.result(found, records.NUMBERS)
     assert (row["gain"], row["document"]["same_operation"]) == (found.gain.value, False)
 

@@ -126,15 +126,25 @@ def test_json_and_csv_carry_the_documented_fields() -> None:
     assert {row["verdict"] for row in table if row["gain"]} == {"baseline", "no loss shown", ""}
 
 
+_LIKENESS = ("same_operation", "like_for_like")
+_ENERGY = ("joules_per_row", "baseline_joules_per_row")
 _LIMITS = ("floor_s", "limit_share", "bound", "baseline_limit_share")
 _COSTS = ("cost_per_million", "baseline_cost_per_million")
 _EFFICIENCY = ("efficiency", "efficiency_low", "efficiency_high")
 
 
 def test_a_field_that_came_later_stands_behind_the_others() -> None:
-    first, later = export.COMPARISON_FIELDS[:-15], export.COMPARISON_FIELDS[-15:]
+    first, later = export.COMPARISON_FIELDS[:-17], export.COMPARISON_FIELDS[-17:]
     assert (first[-1], later[:2]) == ("accuracy_note", ("input_digest", "made_digest"))
-    assert later[2:] == (*("kind", "instances"), *_EFFICIENCY, *_COSTS, "same_operation", "like_for_like", *_LIMITS)
+    assert later[2:] == (
+        *("kind", "instances"),
+        *_EFFICIENCY,
+        *_COSTS,
+        "same_operation",
+        "like_for_like",
+        *_LIMITS,
+        *_ENERGY,
+    )
     assert {export.flat_comparison(row)["input_digest"] for row in rows() if row.gain} == {"input-a"}
 
 
