@@ -101,7 +101,6 @@ def test_joules_are_told_by_row_over_all_legs_of_a_side() -> None:
         )
         return records.Leg(
             **plain,
-            threads_burning=1,
             side=side,
             samples_ns=(1,) * calls,
             items=1,
