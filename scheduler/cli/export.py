@@ -13,6 +13,7 @@ from scheduler.across import Across
 from scheduler.cli import across_export
 from scheduler.compare import Comparison
 from scheduler.paired import Accuracy
+from scheduler.reasons import Difference
 from storage import records
 from storage.views import ResultView
 
@@ -72,12 +73,13 @@ def as_json(**lists: Iterable[Mapping[str, Any]]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def comparison_json(rows: Iterable[Comparison], beside: Across | None) -> str:
-    """Comparisons one by one, and side by side where there are several platforms."""
+def comparison_json(rows: Iterable[Comparison], beside: Across | None, told: Iterable[Difference] = ()) -> str:
+    """Comparisons one by one, and side by side where there are several platforms; `told`: why gains differ."""
     return as_json(
         comparisons=map(flat_comparison, rows),
         across=across_export.matrices(beside) if beside else [],
         platforms=across_export.platforms(beside) if beside else [],
+        differences=map(dataclasses.asdict, told),
     )
 
 

@@ -11,9 +11,9 @@ import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from scheduler import across, limits, prices
+from scheduler import across, limits, prices, reasons
 from scheduler import compare as comparing
-from scheduler.cli import across_table, export, tables
+from scheduler.cli import across_reasons, across_table, export, tables
 from scheduler.cli.options import DatabaseOption
 from scheduler.compare import Comparison
 from scheduler.filters import Filter, choice
@@ -61,6 +61,10 @@ SortOption = Annotated[str | None, typer.Option("--sort", help=f"Best first insi
 DetailsOption = Annotated[
     bool, typer.Option("--details", help="Several machines: also latencies, sizes and memory of each")
 ]
+ExplainOption = Annotated[
+    bool,
+    typer.Option("--explain", help="Several machines: for the gains that differ most, what differs there"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output; fields in docs/results.md")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="CSV on standard output, the same fields")]
 
@@ -78,6 +82,7 @@ def compare(
     include_disturbed: DisturbedOption = False,
     sort: SortOption = None,
     details: DetailsOption = False,
+    explain: ExplainOption = False,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
@@ -93,6 +98,7 @@ def compare(
       quantfleet compare
       quantfleet compare --study demo --strategy 'onnxruntime/*' --sort gain
       quantfleet compare --hardware EPYC --threads 1 --csv > gains.csv
+      quantfleet compare --strategy 'torch/*' --explain
       quantfleet compare --json | jq '.across[].rows[] | select(.flips)'
     """
     wanted = Filter(model=model, strategy=strategy, hardware=hardware, threads=threads, state=state)
@@ -100,12 +106,16 @@ def compare(
     with _open(database) as db:
         views = _views(db, study, kind)
         rows = sort_rows(wanted.select(comparisons(db, views, include_disturbed=include_disturbed)), sort)
+        beside = _side_by_side(db, rows, sort)
+        told = _explained(db, beside, views) if explain else []
         if as_json:
-            _write(export.comparison_json(rows, _side_by_side(db, rows, sort)))
+            _write(export.comparison_json(rows, beside, told))
         elif as_csv:
             _write(export.as_csv(export.COMPARISON_FIELDS, map(export.flat_comparison, rows)))
         elif rows:
-            show(rows, _side_by_side(db, rows, sort), details=details)
+            show(rows, beside, details=details)
+            if explain:
+                _print(across_reasons.render(told, several=beside is not None))
             _mention_left_out(db, 0 if include_disturbed else comparing.disturbed_left_out(views))
             _mention_waiting(db, study)
         else:
@@ -181,6 +191,10 @@ def show(rows: Sequence[Comparison], beside: across.Across | None = None, *, det
         _print(tables.comparison(rows, width))
     else:
         _print(Text("\n`--details` shows latencies, sizes, memory and notes of each machine, `--hardware` one alone."))
+
+
+def _explained(db: Database, beside: across.Across | None, views: Sequence[ResultView]) -> list[reasons.Difference]:
+    return [] if beside is None else reasons.explain(beside, views, queries.ceilings(db))
 
 
 def _side_by_side(db: Database, rows: Sequence[Comparison], sort: str | None) -> across.Across | None:
