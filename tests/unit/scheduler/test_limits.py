@@ -67,7 +67,9 @@ def test_float16_has_no_ceiling_and_so_no_floor() -> None:
     assert limits.floor(MEASURED, "fp16", ops=1e9, bytes_=1e6, threads=1) is None
 
 
-@pytest.mark.parametrize(("threads", "rate"), [(1, 100e9), (2, 200e9), (3, 300e9), (4, 350e9), (8, 350e9), (64, 350e9)])
+@pytest.mark.parametrize(
+    ("threads", "rate"), [(1, 100e9), (2, 200e9), (3, 300e9), (4, 350e9), (8, 350e9), (16, 350e9), (64, 350e9)]
+)
 def test_a_thread_count_that_was_not_measured_gets_an_upper_bound(threads: int, rate: float) -> None:
     products = [one for one in MEASURED.products if one.precision == "fp32"]
     eight = [builders._product("fp32", 8, 350e9), builders._product("fp32", 16, 300e9)]
