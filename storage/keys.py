@@ -99,6 +99,8 @@ def _more(case: records.Case) -> dict[str, Any]:
     found: dict[str, Any] = {} if case.instances is None else {"instances": case.instances}
     if case.tensor is not None:
         found["tensor"] = _given(records.to_document(case.tensor))
+    if case.serving is not None:
+        found["serving"] = _given(records.to_document(case.serving))
     return found
 
 

@@ -135,7 +135,7 @@ def side(
         resident_loaded_bytes=round(middle("resident_loaded_bytes")),
         resident_peak_bytes=max(seat.peak_bytes for seat in seats),
         threads_set=seats[0].opened["threads_set"],
-        threads_observed=round(statistics.median(leg.threads_burning for leg in _legs(tally, side))),
+        threads_observed=round(statistics.median([leg.threads_burning for leg in _legs(tally, side)] or [0])),
         percentiles=tuple(percentile(samples, q) for q in QUANTILES),
         throughput_per_s=throughput_per_s,
         facts=seats[0].opened["facts"],
@@ -229,7 +229,9 @@ def _flags(
         notes.append(
             f"{tally.disturbed_rounds} of {estimate.rounds} rounds stayed disturbed: {_reasons(tally.counted_legs)}"
         )
-    for side in sides:
+    for name, side in zip(rounds.SIDES, sides, strict=True):
+        if not _legs(tally, name):
+            continue  # a server that was asked nothing: nothing was observed
         if case.threads not in (side.threads_set, None) or side.threads_observed != case.threads:
             flags.append("threads")
             notes.append(

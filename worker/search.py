@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -20,7 +19,7 @@ RUNS = 3
 DOUBT = 0.01
 """A rate counts as told apart when chance would do it with at most this probability: LoadGen's 99 % confidence."""
 
-SPAN = 2.0**12
+SPAN = 2.0**8
 """How far below its first guess a search looks for a rate that holds, and how far above for one that misses."""
 
 
@@ -40,7 +39,7 @@ class Probe:
     holds: bool
     queries: int
     overruns: int  # beyond the bound
-    value_s: float | None  # the percentile; None: overloaded
+    value_s: float | None  # the percentile; None: overloaded, or so many were never answered
     overloaded: bool
     certain: bool  # told apart from the bound with LoadGen's confidence, queries taken as independent
 
@@ -52,6 +51,7 @@ class Found:
     holds: Probe | None = None
     misses: Probe | None = None
     probes: list[Probe] = field(default_factory=list)  # in the order of the search
+    in_time: bool = True  # False: it ended because the time was over
 
     @property
     def bracketed(self) -> bool:
@@ -87,46 +87,59 @@ class Found:
             self.misses = probe
 
 
+class TimeIsOver(Exception):
+    """Raised by a `Try` that has no time for another run: the search ends with what it has."""
+
+
 Try = Callable[[float, int], Trial]
 """Rate per second and number of the run → one run; its arrivals differ from run to run."""
 
 
-def highest(
-    attempt: Try, *, bound_s: float, q: float, first: float, width: float = WIDTH, until: float = math.inf
-) -> Found:
+def highest(attempt: Try, *, bound_s: float, q: float, first: float, width: float = WIDTH) -> Found:
     """Bracket the highest rate whose percentile `q` is at most `bound_s`, and halve the bracket down to `width`.
 
-    `first` is a guess in requests per second; `until` (monotonic seconds) ends the search early with what it has.
-    A rate that a percentile's noise puts on the wrong side stays there: the answer is uncertain by that too.
+    `first` is a guess in requests per second. A rate that noise puts on the wrong side of the bound stays there: the
+    answer is uncertain by that too, not by the width alone.
     """
     found = Found()
-    while found.width > width and time.monotonic() < until:
-        rate = found.next_rate(first)
-        if rate is None:
-            return found
-        found.take(probe(attempt, rate, bound_s, q, until))
+    while found.width > width and (rate := found.next_rate(first)) is not None:
+        try:
+            found.take(probe(attempt, rate, bound_s, q))
+        except TimeIsOver:
+            found.in_time = False
+            break
     return found
 
 
-def probe(attempt: Try, rate: float, bound_s: float, q: float, until: float = math.inf) -> Probe:
-    """Run at one rate until it is clear on which side of the bound it lies, `RUNS` times at most."""
+def probe(attempt: Try, rate: float, bound_s: float, q: float) -> Probe:
+    """Run at one rate until it is clear on which side of the bound it lies, `RUNS` times at most.
+
+    Raises TimeIsOver when there is no time for a single run.
+    """
     latencies: list[float] = []
+    overruns, certain, overloaded = 0, False, False
     for number in range(RUNS):
-        trial = attempt(rate, number)
-        latencies += trial.latencies_s
-        overruns = sum(not latency <= bound_s for latency in latencies)
-        certain = trial.overloaded or _is_clear(len(latencies), overruns, q)
-        if certain or time.monotonic() > until:
+        try:
+            trial = attempt(rate, number)
+        except TimeIsOver:
+            if not latencies:
+                raise
             break
-    # LoadGen counts overruns: at most 1 - q of the queries may be late
-    holds = not trial.overloaded and overruns <= (1 - q) * len(latencies)
+        latencies += trial.latencies_s
+        overloaded = trial.overloaded
+        overruns = sum(not latency <= bound_s for latency in latencies)
+        certain = overloaded or _is_clear(len(latencies), overruns, q)
+        if certain:
+            break
+    value = float(np.quantile(latencies, q, method="inverted_cdf"))
     return Probe(
         rate_per_s=rate,
-        holds=holds,
+        # LoadGen counts overruns: at most 1 - q of the queries may be late
+        holds=not overloaded and overruns <= (1 - q) * len(latencies),
         queries=len(latencies),
         overruns=overruns,
-        value_s=None if trial.overloaded else float(np.quantile(latencies, q, method="inverted_cdf")),
-        overloaded=trial.overloaded,
+        value_s=None if overloaded or not math.isfinite(value) else value,
+        overloaded=overloaded,
         certain=certain,
     )
 

@@ -81,6 +81,16 @@ class Served:
         return waiting.astype(np.int64)
 
     @property
+    def mean_batch(self) -> float:
+        """Requests in one call; NaN without a call."""
+        return float(np.mean([size for size, _, _ in self.batches])) if self.batches else math.nan
+
+    def busy_share(self, instances: int) -> float:
+        """Time that instances were at work ÷ (instances × time until all was done)."""
+        end = max([float(self.arrived_s[-1]), *(finished for _, _, finished in self.batches)])
+        return sum(finished - begun for _, begun, finished in self.batches) / (instances * end)
+
+    @property
     def backlog_per_s(self) -> float:
         """Growth of the backlog in requests per second: its least-squares slope over the arrivals."""
         if len(self.arrived_s) < 2:
@@ -136,7 +146,7 @@ class _Desk:
         self._workers = workers
         self._served = served
         self._queue: deque[int] = deque()
-        self._free = list(range(instances))[::-1]
+        self._free = deque(range(instances))  # in turn, so that all are alike in use
         self._busy: dict[int, tuple[float, list[int]]] = {}
         self._cache: OrderedDict[int, None] = OrderedDict()
 
@@ -163,7 +173,7 @@ class _Desk:
         """Give the queue's head to free instances, as far as a batch is full or has waited long enough."""
         while self._free and self._queue and self.deadline() <= self._workers.now():
             batch = [self._queue.popleft() for _ in range(min(self._rules.max_batch, len(self._queue)))]
-            instance = self._free.pop()
+            instance = self._free.popleft()
             self._busy[instance] = (self._workers.now(), batch)
             self._served.instance[batch] = instance
             self._workers.begin(instance, [self._items[number] for number in batch])

@@ -6,9 +6,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from storage import errors, records
+from storage import records
 from storage.statistics import PairedRound, gain_interval
-from worker import cores, crews, gains, prepare, quiet, rounds, station
+from worker import crews, gains, prepare, rounds, station
 from worker.nursery import Tick
 from worker.phases import Phases
 
@@ -21,7 +21,7 @@ def measure(
     prepared = prepare.sides(place, case, phases, tick, tell)
     with phases("inputs"):
         inputs, digest = prepare.inputs(place, case, tick)
-    run = _run(place, case, prepared, inputs, phases, tick)
+    run = crews.run_of(place, case, prepared, inputs, phases, tick)
     tally, stopped = gains.collect(run.pair, budget, tell)
     loads = {side: _load(side, case, run) for side in rounds.SIDES}
     sides = [
@@ -38,31 +38,6 @@ def measure(
         strategy_load=loads["strategy"],
     )
     return measured, tally.legs
-
-
-def _run(
-    place: station.Station,
-    case: records.Case,
-    prepared: prepare.Sides,
-    inputs: prepare.Inputs,
-    phases: Phases,
-    tick: Tick,
-) -> crews.Run:
-    assert case.threads is not None  # noqa: S101 - a throughput case has threads
-    assert case.instances is not None  # noqa: S101 - and instances
-    if case.instances * case.threads > len(place.cpus):
-        raise errors.Unsupported(
-            f"{case.instances} instances × {case.threads} threads asked for, this worker may use {len(place.cpus)} CPUs"
-        )
-    return crews.Run(
-        place=place,
-        phases=phases,
-        observer=quiet.Observer(ignore=place.own_pids()),
-        tick=tick,
-        sides={side: rounds.opening(prepared[side], case.threads, inputs[side]) for side in rounds.SIDES},
-        threads=case.threads,
-        cpus=cores.layout(case.instances, case.threads, place.cpus),
-    )
 
 
 def _load(side: records.Side, case: records.Case, run: crews.Run) -> records.Load:
