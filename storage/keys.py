@@ -101,6 +101,8 @@ def _more(case: records.Case) -> dict[str, Any]:
         found["baseline_layout"] = list(case.baseline_layout)
     if case.tensor is not None:
         found["tensor"] = _given(records.to_document(case.tensor))
+    if case.serving is not None:
+        found["serving"] = _given(records.to_document(case.serving))
     return found
 
 

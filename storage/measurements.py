@@ -11,11 +11,12 @@ from storage.ceilings import CeilingsMeasurement
 Measurement = (
     records.LatencyMeasurement | records.AccuracyMeasurement | records.PrepareMeasurement | CeilingsMeasurement
 )
-"""What comes of a job; throughput and tensor jobs give kinds of latency measurements."""
+"""What comes of a job; throughput, server and tensor jobs give kinds of latency measurements."""
 
 BY_KIND: Mapping[str, type[Any]] = {
     "latency": records.LatencyMeasurement,
     "throughput": records.ThroughputMeasurement,
+    "server": records.ServerMeasurement,
     "tensor": records.TensorMeasurement,
     "accuracy": records.AccuracyMeasurement,
     "prepare": records.PrepareMeasurement,

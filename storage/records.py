@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 PROTOCOL_VERSION = 1
 """Version of the way of measuring; part of the job key: numbers taken otherwise are other numbers."""
 
-Kind = Literal["latency", "throughput", "tensor", "accuracy", "prepare", "ceilings"]
+Kind = Literal["latency", "throughput", "server", "tensor", "accuracy", "prepare", "ceilings"]
 Prepare = Literal["host", "once"]
 Source = Literal["hub", "local", "random", "none"]  # none: storage.ceilings.MACHINE alone
 Side = Literal["baseline", "strategy"]
@@ -29,7 +29,7 @@ JobState = Literal["queued", "running", "done", "unsupported", "failed", "dead",
 TERMINAL: frozenset[str] = frozenset({"done", "unsupported", "failed", "dead", "cancelled"})
 """Job states in which nothing more happens by itself."""
 
-PAIRED: frozenset[str] = frozenset({"latency", "throughput", "tensor"})
+PAIRED: frozenset[str] = frozenset({"latency", "throughput", "server", "tensor"})
 """Kinds whose result is a gain: baseline and strategy are measured in turn."""
 
 ANY_PLATFORM = "any"
@@ -122,6 +122,32 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ServingSpec:
+    """How requests come to a server, and how it serves them. Either a rate, or a bound and its quantile."""
+
+    rate_per_s: float | None = None  # requests per second; None: the highest whose latency stays under the bound
+    bound_s: float | None = None  # search only: latency from arrival to answer
+    quantile: float | None = None  # search only: 0.95 or 0.99 of the requests are within the bound
+    max_batch: int = 1  # requests in one call, at most
+    max_wait_s: float = 0.0  # the oldest request waits at most so long for its batch to fill
+    cache: int = 0  # results kept, the least recently used goes first
+    zipf: float | None = None  # exponent of the request mix over the distinct calls; None: every call alike
+
+    def label(self) -> str:
+        """As tables show it, e.g. `50/s` or `p99 ≤ 20 ms, batch 8/5 ms, cache 8, zipf 1`."""
+        parts = [f"{self.rate_per_s:g}/s" if self.rate_per_s is not None else self.goal]
+        parts += [f"batch {self.max_batch}/{1e3 * self.max_wait_s:g} ms"] if self.max_batch > 1 else []
+        parts += [f"cache {self.cache}"] if self.cache else []
+        parts += [] if self.zipf is None else [f"zipf {self.zipf:g}"]
+        return ", ".join(parts)
+
+    @property
+    def goal(self) -> str:
+        """What a search holds to, e.g. `p99 ≤ 20 ms`."""
+        return f"p{100 * (self.quantile or 0):g} ≤ {1e3 * (self.bound_s or 0):g} ms"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
     """How precise a gain is wanted, and what that may cost. Not part of a job's identity."""
 
@@ -139,9 +165,10 @@ class Case:
     strategy: str  # normal form, see storage.strategies; tensor: an operation of storage.operations
     baseline: str  # likewise; what gains are taken against on the same host
     threads: int | None = None  # intra-op threads (of each instance); accuracy: None
-    instances: int | None = None  # throughput only: processes that answer side by side
+    instances: int | None = None  # throughput and server: processes that answer side by side
     baseline_layout: tuple[int, int] | None = None  # throughput: instances and threads of the baseline; None: the same
-    input: InputSpec | None = None  # latency and throughput
+    serving: ServingSpec | None = None  # server only
+    input: InputSpec | None = None  # latency, throughput and server
     tensor: TensorSpec | None = None  # tensor only
     dataset: DatasetRef | None = None  # accuracy, and inputs at real lengths
     data: Mapping[str, DatasetRef] = field(default_factory=dict)  # what options `data` of its strategies name
@@ -162,7 +189,7 @@ class Case:
 
     @property
     def label(self) -> str | None:
-        """What a call gets, as tables show it: `b1×l16`, `b1×l16, 2 instances`, `768×768, 16 rows`."""
+        """What a call gets, as tables show it: `b1×l16`, `b1×l16, 2 instances, 50/s`, `768×768, 16 rows`."""
         if self.tensor is not None:
             return self.tensor.label()
         if self.input is None:
@@ -170,7 +197,8 @@ class Case:
         number = self.instances
         tail = "" if number is None else f", {number} instance{'' if number == 1 else 's'}"
         against = "" if self.baseline_layout is None else " vs {} of {}".format(*self.baseline_layout)
-        return f"{self.input.label()}{tail}{against}"
+        served = "" if self.serving is None else f", {self.serving.label()}"
+        return f"{self.input.label()}{tail}{against}{served}"
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -273,7 +301,7 @@ class Leg:
     threads_burning: int  # threads that used CPU during the leg
     preemptions: int  # times the kernel took a CPU from the child (involuntary context switches)
     disturbed: tuple[str, ...] = ()  # reasons; empty for a good leg
-    instance: int = 0  # throughput: which of the processes side by side
+    instance: int = 0  # throughput: which of the processes side by side; server: one leg for all of them
     repeats: int = 1  # tensor: operations in one sample
     joules: float | None = None  # of the whole machine while these samples ran; None where it does not tell
 
@@ -301,7 +329,7 @@ class SideFacts:
 class LatencyMeasurement:
     """The result of a `latency` job."""
 
-    gain: Interval  # baseline time ÷ strategy time
+    gain: Interval | None  # baseline time ÷ strategy time; None (server only): a side was overloaded, or found no rate
     baseline: SideFacts
     strategy: SideFacts
     pairs: int
@@ -335,6 +363,50 @@ class ThroughputMeasurement(LatencyMeasurement):
     instances: int
     baseline_load: Load
     strategy_load: Load
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """What the runs at one rate of a search said."""
+
+    pair: int
+    rate_per_s: float
+    holds: bool  # the percentile is within the bound
+    queries: int  # that counted
+    overruns: int  # of them, beyond the bound
+    value_s: float | None  # the percentile; None: overloaded, or so many were given up
+    overloaded: bool
+    certain: bool  # told apart from the bound with 99 % confidence, queries taken as independent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Service:
+    """What one side did with the requests."""
+
+    rate_per_s: float | None  # requests per second that came; search: the highest that holds, None: none was found
+    misses_per_s: float | None  # search only: the lowest rate above that was seen to miss; medians over the pairs
+    overloaded: bool  # the backlog grew all along: no latency is claimed
+    backlog_per_s: float  # growth of the backlog, requests per second, median over the runs at that rate
+    answered_per_s: float  # requests answered per second while they came, median
+    hit_share: float  # of the requests, answered from the cache
+    mean_batch: float  # requests in one call
+    busy_share: float  # time at work ÷ (instances × time)
+    dispatch_s: float  # what a call costs beyond the instance's own time: dispatcher and channel, median
+    queries: int  # requests at that rate, of all runs
+    probes: tuple[Probe, ...] = ()  # search only, in their order
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerMeasurement(LatencyMeasurement):
+    """The result of a `server` job; percentiles count from a request's arrival.
+
+    At a given rate the gain is the baseline's mean latency ÷ the strategy's over the same arrivals; in a search it is
+    the strategy's highest rate ÷ the baseline's, and percentiles are those at each side's highest rate.
+    """
+
+    instances: int
+    baseline_service: Service
+    strategy_service: Service
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -163,9 +163,9 @@ def _latency(measurement: records.LatencyMeasurement) -> Row:
     gain = measurement.gain
     names = ("pairs", "rounds", "variance_between", "variance_within", "stopped", "measured_s", "input_digest")
     return {
-        "gain": gain.value,
-        "gain_low": gain.low,
-        "gain_high": gain.high,
+        "gain": None if gain is None else gain.value,
+        "gain_low": None if gain is None else gain.low,
+        "gain_high": None if gain is None else gain.high,
         **side(measurement.baseline, "baseline_"),
         **{name: getattr(measurement, name) for name in names},
     }

@@ -39,6 +39,7 @@ class Served:
     channel: channel.Channel
     session: Any = None  # worker.engine.sessions.Session
     calls: list[Callable[[], object]] = field(default_factory=list)
+    items: list[dict[str, Any]] = field(default_factory=list)  # of a server: the calls' arrays, to be joined
     layout: list[object] = field(default_factory=list)  # random padding that must stay alive
 
 
@@ -342,6 +343,44 @@ def _ceiling(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
     return operations.ceiling(request["what"], request.get("options", {}))
 
 
+def _batches(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Every size of batch once warmed up: ns of one call by its number of requests, from 1."""
+    served.items = load_calls(Path(request["inputs"]))
+    took = []
+    with served.session.calling():
+        for size in range(1, request["max_batch"] + 1):
+            call = _batch(served, [number % len(served.items) for number in range(size)])
+            took.append(min(_timed(call) for _ in range(3)))
+    return {"took_ns": took}
+
+
+def _serve(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Answer some requests in one call: joining and converting their inputs is part of a server's work."""
+    began = time.perf_counter_ns()
+    with served.session.calling():
+        _batch(served, request["items"])()
+    return {"took_ns": time.perf_counter_ns() - began}
+
+
+def _batch(served: Served, items: list[int]) -> Callable[[], object]:
+    from worker.engine import inputs
+
+    if len(items) == 1:
+        return served.calls[items[0]]
+    call: Callable[[], object] = served.session.bind(inputs.join([served.items[item] for item in items]))
+    return call
+
+
+def _timed(call: Callable[[], object]) -> int:
+    began = time.perf_counter_ns()
+    call()
+    return time.perf_counter_ns() - began
+
+
+def _memory(_served: Served, _request: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"peak_bytes": quiet.resident(os.getpid()).peak}
+
+
 def _predict(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
     from worker.engine import operations
 
@@ -366,6 +405,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "warm": _warm,
     "leg": _leg,
     "loop": _loop,
+    "batches": _batches,
+    "serve": _serve,
+    "memory": _memory,
     "tensor": _tensor,
     "operand": _operand,
     "predict": _predict,

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from storage import records
+from storage import errors, records
 from storage.statistics import PairedRound
-from worker import nursery, quiet, rounds, station, steady
+from worker import cores, nursery, prepare, quiet, rounds, station, steady
 from worker.nursery import Tick
 from worker.phases import Phases
 
@@ -59,16 +59,22 @@ class Run:
 
     @contextmanager
     def pair(self, number: int) -> Iterator[Pair]:
-        """Open pair `number`: fork, load, warm up; all processes end afterwards."""
+        """Open pair `number` and measure one process of each side alone; all processes end afterwards."""
+        with self.opened(number) as seats:
+            pair = Pair(number, seats, self)
+            for side in seats:
+                pair.measure_alone(side)
+            yield pair
+
+    @contextmanager
+    def opened(self, number: int) -> Iterator[dict[records.Side, tuple[rounds.Seat, ...]]]:
+        """The processes of pair `number`: forked, loaded, warmed up; they end afterwards."""
         children: list[nursery.Child] = []
         try:
             seats = {side: self._seats(side, children) for side in rounds.opened_in_turn(number)}
             for side, crew in seats.items():
                 self._warm(side, crew)
-            pair = Pair(number, seats, self)
-            for side in seats:
-                pair.measure_alone(side)
-            yield pair
+            yield seats
         except BaseException:
             for child in children:
                 child.kill()
@@ -105,6 +111,31 @@ class Run:
             self.durations.setdefault((side, size), max(LOOP_NS, round(calls * call_ns)))
 
 
+def run_of(
+    place: station.Station,
+    case: records.Case,
+    prepared: prepare.Sides,
+    inputs: prepare.Inputs,
+    phases: Phases,
+    tick: Tick,
+) -> Run:
+    """What a case of several instances runs with; Unsupported where they need more CPUs than there are."""
+    layouts = {side: case.layout(side) for side in rounds.SIDES}
+    for instances, threads in layouts.values():
+        if instances * threads > len(place.cpus):
+            what = f"{instances} instances × {threads} threads"
+            raise errors.Unsupported(f"{what} asked for, this worker may use {len(place.cpus)} CPUs")
+    return Run(
+        place=place,
+        phases=phases,
+        observer=quiet.Observer(ignore=place.own_pids()),
+        tick=tick,
+        sides={side: rounds.opening(prepared[side], layouts[side][1], inputs[side]) for side in rounds.SIDES},
+        threads={side: threads for side, (_, threads) in layouts.items()},
+        cpus={side: cores.layout(*layouts[side], place.cpus) for side in rounds.SIDES},
+    )
+
+
 class Pair:
     """Baseline and strategy, each a crew of fresh processes, warmed up and waiting."""
 
@@ -135,14 +166,14 @@ class Pair:
 
     def _loop(self, side: records.Side, crew: Sequence[rounds.Seat], position: int) -> tuple[list[records.Leg], Rates]:
         run = self._run
-        self._rest(crew)
+        rest(self.seats, crew, run)
         duration = run.durations[side, len(crew)]
-        before = self._look(crew)
+        before = look(run.observer, crew, "loop")
         started_at = time.time()
         with run.phases("legs"):
             answers = self._answers(crew, duration)
         threads = len(crew) * run.threads[side]
-        after = self._look(crew)
+        after = look(run.observer, crew, "loop")
         seen = quiet.judge(before, after, cores=len(run.place.cpus), threads=threads)
         parts = _steady_parts(crew, answers)
         # what each process saw by itself cannot be told from the whole: every leg carries its crew's conditions
@@ -176,16 +207,6 @@ class Pair:
         )
         return legs, rates
 
-    def _rest(self, crew: Sequence[rounds.Seat]) -> None:
-        """Until every other process has stopped using CPU."""
-        busy = {id(seat) for seat in crew}
-        with self._run.phases("wait"):
-            for seats in self.seats.values():
-                for seat in seats:
-                    if id(seat) not in busy:
-                        quiet.wait_idle(seat.child.pid, rounds.PATIENCE_S)
-            self._run.tick()
-
     def _answers(self, crew: Sequence[rounds.Seat], duration_ns: int) -> list[dict[str, Any]]:
         start = time.monotonic_ns() + LEAD_NS
         for seat in crew:
@@ -196,12 +217,25 @@ class Pair:
             seat.peak_bytes = max(seat.peak_bytes, answer["peak_bytes"])
         return answers
 
-    def _look(self, crew: Sequence[rounds.Seat]) -> quiet.Snapshot:
-        try:
-            return self._run.observer.snapshot(*(seat.child.pid for seat in crew))
-        except ProcessLookupError:
-            gone = next(seat.child for seat in crew if not _is_there(seat.child.pid))
-            raise gone.died("loop") from None
+
+def look(observer: quiet.Observer, crew: Sequence[rounds.Seat], op: str) -> quiet.Snapshot:
+    """Counters of a crew now; ChildDied when one of its processes is gone."""
+    try:
+        return observer.snapshot(*(seat.child.pid for seat in crew))
+    except ProcessLookupError:
+        gone = next(seat.child for seat in crew if not _is_there(seat.child.pid))
+        raise gone.died(op) from None
+
+
+def rest(all_seats: Mapping[records.Side, Sequence[rounds.Seat]], crew: Sequence[rounds.Seat], run: Run) -> None:
+    """Wait until every process outside a crew has stopped using CPU."""
+    busy = {id(seat) for seat in crew}
+    with run.phases("wait"):
+        for seats in all_seats.values():
+            for seat in seats:
+                if id(seat) not in busy:
+                    quiet.wait_idle(seat.child.pid, rounds.PATIENCE_S)
+        run.tick()
 
 
 def _share(

@@ -144,7 +144,7 @@ def side(
         resident_loaded_bytes=round(middle("resident_loaded_bytes")),
         resident_peak_bytes=max(seat.peak_bytes for seat in seats),
         threads_set=seats[0].opened["threads_set"],
-        threads_observed=round(statistics.median(leg.threads_burning for leg in _legs(tally, side))),
+        threads_observed=round(statistics.median([leg.threads_burning for leg in _legs(tally, side)] or [0])),
         percentiles=tuple(percentile(samples, q) for q in QUANTILES),
         throughput_per_s=throughput_per_s,
         facts=seats[0].opened["facts"],
@@ -246,6 +246,8 @@ def _flags(
             f"{tally.disturbed_rounds} of {estimate.rounds} rounds stayed disturbed: {_reasons(tally.counted_legs)}"
         )
     for name, side in zip(rounds.SIDES, sides, strict=True):
+        if not _legs(tally, name):
+            continue  # a server that was asked nothing: nothing was observed
         asked = case.layout(name)[1]
         if side.threads_set != asked or side.threads_observed != asked:
             flags.append("threads")

@@ -44,6 +44,10 @@ class Child:
         self._nursery = nursery
         self._end: dict[str, Any] | None = None  # how it ended, once that is known
 
+    def fileno(self) -> int:
+        """What becomes readable when an operation that was begun has been answered, or the process has ended."""
+        return self._channel.fileno()
+
     def ask(
         self,
         op: str,

@@ -11,7 +11,20 @@ from typing import Any
 from storage import errors, lifecycle, operations, records, strategies
 from storage.database import Database
 from storage.measurements import Measurement
-from worker import accuracy, ceilings, delivery, gains, latency, patience, preparing, spool, station, tensor, throughput
+from worker import (
+    accuracy,
+    ceilings,
+    delivery,
+    gains,
+    latency,
+    patience,
+    preparing,
+    server,
+    spool,
+    station,
+    tensor,
+    throughput,
+)
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +47,20 @@ class GiveBack(Exception):
 
 class _Away(Exception):
     """The database did not answer before the job was claimed."""
+
+
+Measure = Callable[
+    [station.Station, records.Case, records.Budget, Callable[[], None], gains.Tell],
+    tuple[records.LatencyMeasurement, list[records.Leg]],
+]
+
+MEASURES: Mapping[str, Measure] = {
+    "latency": latency.measure,
+    "throughput": throughput.measure,
+    "server": server.measure,
+    "tensor": tensor.measure,
+}
+"""How each kind whose result is a gain is measured."""
 
 
 def _never() -> bool:
@@ -207,8 +234,7 @@ def _measure_admitted(
         return accuracy.measure(place, case, tick, tell)
     if case.threads is not None and case.threads > len(place.cpus):
         raise errors.Unsupported(f"{case.threads} threads asked for, this worker may use {len(place.cpus)} CPUs")
-    measure = {"latency": latency.measure, "throughput": throughput.measure, "tensor": tensor.measure}[case.kind]
-    return measure(place, case, budget, tick, tell)
+    return MEASURES[case.kind](place, case, budget, tick, tell)
 
 
 def explain(exc: Exception) -> tuple[records.Failure, bool]:

@@ -6,9 +6,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from storage import errors, records
+from storage import records
 from storage.statistics import PairedRound, gain_interval
-from worker import cores, crews, gains, prepare, quiet, rounds, station
+from worker import crews, gains, prepare, rounds, station
 from worker.nursery import Tick
 from worker.phases import Phases
 
@@ -21,7 +21,7 @@ def measure(
     prepared = prepare.sides(place, case, phases, tick, tell)
     with phases("inputs"):
         inputs, digest = prepare.inputs(place, case, tick)
-    run = _run(place, case, prepared, inputs, phases, tick)
+    run = crews.run_of(place, case, prepared, inputs, phases, tick)
     tally, stopped = gains.collect(run.pair, budget, tell)
     loads = {side: _load(side, case, run) for side in rounds.SIDES}
     rows = 1 if case.input is None else case.input.batch
@@ -39,30 +39,6 @@ def measure(
         strategy_load=loads["strategy"],
     )
     return measured, tally.legs
-
-
-def _run(
-    place: station.Station,
-    case: records.Case,
-    prepared: prepare.Sides,
-    inputs: prepare.Inputs,
-    phases: Phases,
-    tick: Tick,
-) -> crews.Run:
-    layouts = {side: case.layout(side) for side in rounds.SIDES}
-    for instances, threads in layouts.values():
-        if instances * threads > len(place.cpus):
-            what = f"{instances} instances × {threads} threads"
-            raise errors.Unsupported(f"{what} asked for, this worker may use {len(place.cpus)} CPUs")
-    return crews.Run(
-        place=place,
-        phases=phases,
-        observer=quiet.Observer(ignore=place.own_pids()),
-        tick=tick,
-        sides={side: rounds.opening(prepared[side], layouts[side][1], inputs[side]) for side in rounds.SIDES},
-        threads={side: threads for side, (_, threads) in layouts.items()},
-        cpus={side: cores.layout(*layouts[side], place.cpus) for side in rounds.SIDES},
-    )
 
 
 def _load(side: records.Side, case: records.Case, run: crews.Run) -> records.Load:

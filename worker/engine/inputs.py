@@ -70,6 +70,18 @@ def load_calls(path: Path) -> list[dict[str, Ids]]:
     return [calls[number] for number in sorted(calls)]
 
 
+def join(calls: Sequence[Mapping[str, Ids]]) -> dict[str, Ids]:
+    """Several calls as one, [all rows, the longest length]: what a server's batch is.
+
+    Shorter ones are filled up at their ends with zeros, which the attention mask hides as it does any padding.
+    """
+    width = max(array.shape[1] for call in calls for array in call.values())
+    return {
+        name: np.concatenate([np.pad(call[name], ((0, 0), (0, width - call[name].shape[1]))) for call in calls])
+        for name in calls[0]
+    }
+
+
 def save_rows(path: Path, rows: Rows) -> None:
     """Write rows flat, with where each begins."""
     tokens = rows.tokens

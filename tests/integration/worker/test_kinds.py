@@ -61,6 +61,7 @@ def test_instances_answer_side_by_side_each_on_cpus_of_its_own(place: station.St
     assert 0 < load.efficiency.value < 1.5
     assert load.efficiency.low is not None
     assert found.strategy.throughput_per_s == load.rate_per_s
+    assert found.gain is not None
     # the gain is that of the rates, and both calls of two rows count twice
     assert found.gain.value == pytest.approx(load.rate_per_s / found.baseline_load.rate_per_s, rel=0.5)
     assert min(len(leg.samples_ns) for leg in legs) >= 12
@@ -142,6 +143,7 @@ def test_unlike_operations_are_known_to_be(place: station.Station) -> None:
 
     assert (found.same_operation, found.max_error) == (False, None)
     assert "operation" in found.flags
+    assert found.gain is not None
     row = rows.result(found, records.NUMBERS)
     assert (row["gain"], row["document"]["same_operation"]) == (found.gain.value, False)
 
