@@ -69,20 +69,11 @@ class Run:
     @contextmanager
     def opened(self, number: int) -> Iterator[dict[records.Side, tuple[rounds.Seat, ...]]]:
         """The processes of pair `number`: forked, loaded, warmed up; they end afterwards."""
-        children: list[nursery.Child] = []
-        try:
+        with rounds.ended_together(self.phases) as children:
             seats = {side: self._seats(side, children) for side in rounds.opened_in_turn(number)}
             for side, crew in seats.items():
                 self._warm(side, crew)
             yield seats
-        except BaseException:
-            for child in children:
-                child.kill()
-            raise
-        finally:
-            with self.phases("close"):
-                for child in children:
-                    child.close()
 
     def _seats(self, side: records.Side, children: list[nursery.Child]) -> tuple[rounds.Seat, ...]:
         opening = self.sides[side]

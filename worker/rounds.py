@@ -146,20 +146,11 @@ class Run:
     @contextmanager
     def pair(self, number: int) -> Iterator[Pair]:
         """Open pair `number`: fork, load, warm up; both processes end afterwards."""
-        children: list[nursery.Child] = []
-        try:
+        with ended_together(self.phases) as children:
             seats = {side: self._seat(side, children) for side in opened_in_turn(number)}
             for seat in seats.values():
                 self._warm(seat)
             yield Pair(number, seats, self.threads, self)
-        except BaseException:
-            for child in children:
-                child.kill()
-            raise
-        finally:
-            with self.phases("close"):
-                for child in children:
-                    child.close()
 
     def _seat(self, side: records.Side, children: list[nursery.Child]) -> Seat:
         opening = self.sides[side]
@@ -178,6 +169,22 @@ class Run:
         seat.items, seat.pass_ns = warm["items"], warm["pass_ns"]
         # every pair repeats the first one's count, so that each process weighs alike in the percentiles
         seat.passes = self.passes.setdefault(seat.side, passes_for(seat.pass_ns, seat.items))
+
+
+@contextmanager
+def ended_together(phases: Phases) -> Iterator[list[nursery.Child]]:
+    """A list of processes to add to: all of them end with the block, at once where something went wrong."""
+    children: list[nursery.Child] = []
+    try:
+        yield children
+    except BaseException:
+        for child in children:
+            child.kill()
+        raise
+    finally:
+        with phases("close"):
+            for child in children:
+                child.close()
 
 
 def joules(

@@ -18,18 +18,7 @@ MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "bad": ("BAD", "bold
 
 
 def hardware(as_json: AsJson = False) -> None:
-    """Show what this machine is, as results name it: hardware, environment, and their keys.
-
-    Two machines with one platform key share their results. Settings that hide instruction sets
-    (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, FBGEMM_ENABLE_INSTRUCTIONS, MKL_ENABLE_INSTRUCTIONS) make another
-    hardware of it.
-
-    \b
-    Examples:
-      quantfleet hardware
-      quantfleet hardware --json | jq -r .platform_key
-      ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 quantfleet hardware
-    """
+    """What this machine is, as results name it: the group `hardware` without a command."""
     answer = worker_process.ask("probe", {})
     if as_json:
         _print_json(answer)
