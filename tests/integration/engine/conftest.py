@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,19 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 POSITIONS = 32
 
 Make = Callable[..., records.ModelRef]
+
+
+@pytest.fixture(autouse=True)
+def process_settings() -> Iterator[None]:
+    """Torch's threads and engine belong to the process: put them back, where torch is there already."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    threads, engine = torch.get_num_threads(), torch.backends.quantized.engine
+    yield
+    torch.set_num_threads(threads)
+    torch.backends.quantized.engine = engine
 
 
 def make_model(folder: Path, architecture: str = "bert", *, dtype: str = "float16") -> records.ModelRef:

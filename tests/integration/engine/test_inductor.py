@@ -6,13 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from storage import errors, records, strategies
 from worker.engine import libraries, operations
@@ -75,13 +74,6 @@ for text, folder in opened:
 compiler = [name for name in ("torch._inductor", "torch._dynamo", "torchao", "transformers") if name in sys.modules]
 print(json.dumps({"answers": answers, "spent": spent(), "imported": compiler, "threads": session.threads}))
 """
-
-
-@pytest.fixture(autouse=True)
-def process_settings() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def sized(batch: int, length: int) -> dict[str, np.ndarray[Any, Any]]:

@@ -1,11 +1,8 @@
-"""Pruning of tiny models: the right slices go, what stays answers the same, every runtime loads it."""
+"""Heads and neurons cut from tiny models: the right slices go, what stays answers the same, every runtime loads it."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,102 +11,23 @@ import pytest
 import torch
 
 from storage import errors, records, strategies
-from tests.integration.engine.conftest import NAMES, make_model, make_tokenizer
+from tests.integration.engine.conftest import make_model
+from tests.integration.engine.pruning_tools import (
+    HEAD_FAMILIES,
+    IDS,
+    MASK,
+    header,
+    logits,
+    masked,
+    ref,
+    store,
+    transformed,
+    wide,
+)
 from worker.artifacts import ARTIFACTS
 from worker.engine import libraries, models, operations, samples
 from worker.engine.strategies import base
 from worker.engine.transforms import families, importance, magnitude, structured
-
-IDS = torch.tensor([[2, 7, 9, 11, 3], [2, 8, 3, 0, 0]])
-MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-HEAD_FAMILIES = [name for name in families.FAMILIES if families.known(name, "heads")]
-
-Answer = np.ndarray[Any, Any]
-
-
-@pytest.fixture(autouse=True)
-def process_settings() -> Iterator[None]:
-    """Threads and engine belong to the process: put them back."""
-    threads, engine = torch.get_num_threads(), torch.backends.quantized.engine
-    yield
-    torch.set_num_threads(threads)
-    torch.backends.quantized.engine = engine
-
-
-def wide(folder: Path, architecture: str = "bert", *, layers: int = 2, classes: int = 4, **more: Any) -> Any:
-    """A float32 classifier of 4 heads of 8 and 64 neurons, with its tokenizer."""
-    libraries.silence_transformers()
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    sizes = {"hidden_size": 32, "num_hidden_layers": layers, "num_attention_heads": 4, "intermediate_size": 64}
-    if architecture == "distilbert":
-        sizes = {"dim": 32, "n_layers": layers, "n_heads": 4, "hidden_dim": 64}
-    common = {"vocab_size": 64, "max_position_embeddings": 40, "pad_token_id": 0}
-    names = NAMES if classes == len(NAMES) else [f"class {at}" for at in range(classes)]
-    config = AutoConfig.for_model(architecture, **common, **sizes, **more, id2label=dict(enumerate(names)))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()
-        for parameter in model.parameters():
-            parameter.data.add_(0.2 * torch.randn_like(parameter))
-    store(model, folder)
-    return model
-
-
-def store(model: Any, folder: Path) -> records.ModelRef:
-    model.save_pretrained(folder)
-    make_tokenizer(folder)
-    return ref(folder)
-
-
-def ref(folder: Path) -> records.ModelRef:
-    return records.ModelRef(name="tiny", source="local", location=str(folder))
-
-
-def transformed(
-    model: records.ModelRef,
-    text: str,
-    folder: Path,
-    dataset: records.DatasetRef | None = None,
-    tell: base.Tell = base.silent,
-) -> tuple[Any, dict[str, Any]]:
-    """The model that one step makes, loaded from what it wrote, and its facts."""
-    step = strategies.parse_step(text)
-    folder.mkdir()
-    source = base.Source(model=model, dataset=dataset, tell=tell)
-    facts = base.load_transform(step).apply(source, step, folder)
-    json.dumps(facts, allow_nan=False)
-    return models.load(ref(folder)), dict(facts)
-
-
-def logits(model: Any) -> Answer:
-    with torch.inference_mode():
-        answer: Answer = model(input_ids=IDS, attention_mask=MASK).logits.numpy()
-    return answer
-
-
-def switched_off(block: families.Block, kept: Sequence[int]) -> torch.Tensor:
-    """[features]: 0 for what is not kept."""
-    mask = torch.zeros(block.count, block.size)
-    mask[list(kept)] = 1
-    return mask.flatten()
-
-
-@contextmanager
-def masked(model: Any, kept: Sequence[tuple[families.Block, Sequence[int]]]) -> Iterator[None]:
-    """The uncut model, the features of everything else held at zero on their way into the output projections."""
-    with ExitStack() as stack:
-        for block, those in kept:
-            mask = switched_off(block, those)
-            hook = model.get_submodule(block.out).register_forward_pre_hook(
-                lambda _module, given, mask=mask: (given[0] * mask,)
-            )
-            stack.callback(hook.remove)
-        yield
-
-
-def header(folder: Path) -> dict[str, list[int]]:
-    return {name: entry["shape"] for name, entry in models.safetensors_header(folder).items()}
 
 
 @pytest.mark.parametrize("architecture", HEAD_FAMILIES)
@@ -306,116 +224,6 @@ def opened(
     strategy = strategies.parse(text)
     folder, artifact = operations.prepare(model, strategy, cache, data={"train": dataset})
     return operations.open_session(folder, strategy, 1), artifact
-
-
-def test_the_smallest_weights_of_each_layer_become_zero(tmp_path: Path) -> None:
-    whole = wide(tmp_path / "whole")
-    model, facts = transformed(ref(tmp_path / "whole"), "prune-magnitude:0.3", tmp_path / "pruned")
-    layers = magnitude.encoder_layers(model)
-    assert len(layers) == facts["layers"] == 2 * 6
-    for name, tensor in whole.state_dict().items():
-        now = model.state_dict()[name]
-        zero = now == 0
-        if name.removesuffix(".weight") not in layers:
-            assert torch.equal(now, tensor), name
-            continue
-        assert int(zero.sum()) == round(0.3 * tensor.numel())
-        assert torch.equal(now[~zero], tensor[~zero])
-        assert tensor[zero].abs().max() <= tensor[~zero].abs().min()
-    assert facts["zeros"]["layers"] == pytest.approx(0.3, abs=1e-3)
-    of_layers = sum(layer.weight.numel() for layer in layers.values())
-    of_all = sum(parameter.numel() for parameter in model.parameters())
-    assert facts["zeros"]["model"] == pytest.approx(0.3 * of_layers / of_all, abs=2e-3)
-    assert set(facts["sparse_cpu_kernels"]) == {"2:4", "csr"}
-
-
-@pytest.mark.parametrize(("pattern", "n", "m"), [("1:4", 1, 4), ("2:4", 2, 4), ("4:8", 4, 8)])
-def test_n_of_m_neighbours_stay_and_they_are_the_largest(pattern: str, n: int, m: int, tmp_path: Path) -> None:
-    whole = wide(tmp_path / "whole")
-    model, facts = transformed(ref(tmp_path / "whole"), f"prune-magnitude:pattern={pattern}", tmp_path / "pruned")
-    assert (facts["pattern"], facts["pattern_holds"], facts["zeros"]["layers"]) == (pattern, True, 1 - n / m)
-    for name, layer in magnitude.encoder_layers(model).items():
-        for row, before in zip(layer.weight.tolist(), whole.get_submodule(name).weight.tolist(), strict=True):
-            for at in range(0, len(row), m):
-                group, had = row[at : at + m], before[at : at + m]
-                largest = sorted(map(abs, had))[-n:]
-                assert sorted(abs(value) for value in group if value) == largest
-                assert all(value in (0, old) for value, old in zip(group, had, strict=True))
-
-
-def test_the_pattern_is_looked_for_in_the_weights() -> None:
-    weight = torch.tensor([[1.0, 0, 2, 0, 0, 3, 0, 4], [0, 0, 0, 0, 1, 1, 0, 0]])
-    assert magnitude.pattern_holds(weight, 2, 4)
-    assert not magnitude.pattern_holds(weight, 1, 4)
-
-
-def test_a_pattern_needs_rows_that_it_divides(tmp_path: Path) -> None:
-    wide(tmp_path / "whole")
-    model = models.load(ref(tmp_path / "whole"))
-    for block in families.blocks(model, "neurons"):
-        structured.cut(model, block, range(30))
-    models.save(model, ref(tmp_path / "whole"), tmp_path / "odd")
-    with pytest.raises(errors.StrategyError, match=r"multiple of 4 weights, those of .*output\.dense have 30"):
-        transformed(ref(tmp_path / "odd"), "prune-magnitude:pattern=2:4", tmp_path / "pruned")
-
-
-@pytest.mark.parametrize(
-    "text", ["prune-magnitude:0.5", "prune-magnitude:pattern=2:4", "prune-heads:0.5", "prune-ffn:0.5"]
-)
-def test_recovery_brings_the_loss_down_and_leaves_zeros_alone(
-    text: str, tmp_path: Path, tiny_bert: records.ModelRef, dataset: records.DatasetRef
-) -> None:
-    separator = "," if ":" in text else ":"
-    bare, without = transformed(tiny_bert, text, tmp_path / "bare", dataset)
-    told: list[Any] = []
-    training = f"{text}{separator}recover=40,learning_rate=0.001"
-    model, facts = transformed(tiny_bert, training, tmp_path / "recovered", dataset, tell=told.append)
-    recovery = facts["recovery"]
-    assert (recovery["steps"], recovery["labels"], recovery["data"]) == (40, True, "train")
-    assert recovery["loss"]["last"] < 0.8 * recovery["loss"]["first"]
-    steps = [progress for progress in told if progress["phase"] == "recovering"]
-    assert [progress["step"] for progress in steps] == [10, 20, 30, 40]
-    assert steps[-1]["loss"] == recovery["loss"]["last"]
-    before, after = bare.state_dict(), model.state_dict()
-    assert {name: tensor.shape for name, tensor in before.items()} == {
-        name: tensor.shape for name, tensor in after.items()
-    }
-    assert any(not torch.equal(before[name], after[name]) for name in before)
-    if text.startswith("prune-magnitude"):
-        assert facts["zeros"] == without["zeros"]
-        for name in magnitude.encoder_layers(model):
-            assert torch.equal(before[f"{name}.weight"] == 0, after[f"{name}.weight"] == 0)
-
-
-def test_recovery_is_the_same_every_time_and_another_with_another_seed(
-    tmp_path: Path, tiny_bert: records.ModelRef, dataset: records.DatasetRef
-) -> None:
-    text = "prune-ffn:0.5,recover=5,learning_rate=0.01,by=magnitude"
-    first, again, other = (
-        transformed(tiny_bert, f"{text}{more}", tmp_path / name, dataset)[0].state_dict()
-        for name, more in (("first", ""), ("again", ""), ("other", ",seed=1"))
-    )
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert any(not torch.equal(first[name], other[name]) for name in first)
-
-
-def test_recovery_without_labels_that_are_classes_learns_from_the_uncut_model_alone(
-    tmp_path: Path, dataset: records.DatasetRef
-) -> None:
-    wide(tmp_path / "whole", classes=3)
-    text = "prune-ffn:0.5,by=activation,recover=30,learning_rate=0.001"
-    _, facts = transformed(ref(tmp_path / "whole"), text, tmp_path / "cut", dataset)
-    assert facts["recovery"]["labels"] is False
-    assert facts["recovery"]["loss"]["last"] < 0.8 * facts["recovery"]["loss"]["first"]
-
-
-def test_a_recovery_that_diverges_is_refused(
-    tmp_path: Path, tiny_bert: records.ModelRef, dataset: records.DatasetRef, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nothing = torch.tensor(float("nan"), requires_grad=True)
-    monkeypatch.setattr("worker.engine.transforms.recovery._loss", lambda *_: nothing)
-    with pytest.raises(errors.StrategyError, match=r"diverged: the loss is nan at step 1; give a learning_rate below"):
-        transformed(tiny_bert, "prune-ffn:0.5,recover=3", tmp_path / "cut", dataset)
 
 
 def test_taylor_needs_labels_that_are_classes_and_the_others_do_not(

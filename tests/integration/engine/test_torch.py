@@ -5,7 +5,6 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,6 @@ from tests.integration.engine.torch_tools import (
 )
 from worker.engine import models, operations
 from worker.engine.strategies import torch_embeddings
-
-
-@pytest.fixture(autouse=True)
-def process_settings() -> Iterator[None]:
-    """Threads and engine belong to the process: put them back."""
-    threads, engine = torch.get_num_threads(), torch.backends.quantized.engine
-    yield
-    torch.set_num_threads(threads)
-    torch.backends.quantized.engine = engine
 
 
 @pytest.mark.parametrize("architecture", ["tiny_bert", "tiny_distilbert"])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,6 @@ from worker.engine.strategies import torch_calibration, torch_dynamic, torch_sta
 
 TEXT = "torch/int8-static"
 NAMES = ("x86", "fbgemm", "onednn", "qnnpack")
-
-
-@pytest.fixture(autouse=True)
-def process_settings() -> Iterator[None]:
-    """Threads and engine belong to the process: put them back."""
-    threads, engine = torch.get_num_threads(), torch.backends.quantized.engine
-    yield
-    torch.set_num_threads(threads)
-    torch.backends.quantized.engine = engine
 
 
 def twin(model: records.ModelRef, data: records.DatasetRef, session: Any, *, per_channel: bool) -> torch.nn.Module:
