@@ -21,6 +21,7 @@ def cases(resolved: Resolved, hardware: records.Hardware | None) -> Iterator[rec
         found = [
             *_latency(resolved, model, hardware),
             *_throughput(resolved, model, hardware),
+            *_server(resolved, model, hardware),
             *_tensor(resolved, model.ref, hardware),
             *_accuracy(resolved, model),
         ]
@@ -63,6 +64,16 @@ def _throughput(resolved: Resolved, model: Model, hardware: records.Hardware | N
     for case in _calls(resolved, model, hardware):
         for instances in instance_counts(spec.instances, case.threads or 1, hardware):
             yield dataclasses.replace(case, kind="throughput", instances=instances)
+
+
+def _server(resolved: Resolved, model: Model, hardware: records.Hardware | None) -> Iterator[records.Case]:
+    spec = resolved.study.spec
+    if "server" not in spec.kinds:
+        return
+    for case in _calls(resolved, model, hardware):
+        for instances in instance_counts(spec.instances, case.threads or 1, hardware):
+            for asked in dict.fromkeys(entry.spec() for entry in spec.serving):
+                yield dataclasses.replace(case, kind="server", instances=instances, serving=asked)
 
 
 def _calls(resolved: Resolved, model: Model, hardware: records.Hardware | None) -> Iterator[records.Case]:

@@ -21,7 +21,7 @@ from storage import errors, metrics, queries, settings
 from storage.database import Database
 from storage.views import ResultView
 
-KINDS = ("latency", "throughput", "tensor", "accuracy")
+KINDS = ("latency", "throughput", "server", "tensor", "accuracy")
 
 OPEN = frozenset({"queued", "running"})
 """States of jobs that still come to a result."""
