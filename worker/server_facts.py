@@ -90,7 +90,9 @@ def measurement(job: Job, case: records.Case, prepared: prepare.Sides, digest: s
     if not valued:
         tally.counted = [dataclasses.replace(one, log_gain=0.0) for one in tally.counted]
     wanted = job.budget if valued else dataclasses.replace(job.budget, precision=math.inf)
-    fields = gains.common(case, wanted, tally, "max_seconds", job.run.phases, sides)
+    searched = job.spec.rate_per_s is None and all(one.in_time for found in job.found.values() for one in found)
+    stopped = "precision" if searched else "max_seconds"
+    fields = gains.common(case, wanted, tally, stopped, job.run.phases, sides)
     flags, notes = _marks(job, services, problems)
     fields |= {
         "gain": fields["gain"] if valued else None,
