@@ -21,6 +21,7 @@ def cases(resolved: Resolved, hardware: records.Hardware | None) -> Iterator[rec
         found = [
             *_latency(resolved, model, hardware),
             *_throughput(resolved, model, hardware),
+            *_server(resolved, model, hardware),
             *_tensor(resolved, model.ref, hardware),
             *_accuracy(resolved, model),
         ]
@@ -75,6 +76,16 @@ def _baseline_layout(spec: study_spec.StudyFile, hardware: records.Hardware | No
     (threads,) = thread_counts([spec.baseline_layout.threads], hardware)
     (instances,) = instance_counts([spec.baseline_layout.instances], threads, hardware)
     return instances, threads
+
+
+def _server(resolved: Resolved, model: Model, hardware: records.Hardware | None) -> Iterator[records.Case]:
+    spec = resolved.study.spec
+    if "server" not in spec.kinds:
+        return
+    for case in _calls(resolved, model, hardware):
+        for instances in instance_counts(spec.instances, case.threads or 1, hardware):
+            for asked in dict.fromkeys(entry.spec() for entry in spec.serving):
+                yield dataclasses.replace(case, kind="server", instances=instances, serving=asked)
 
 
 def _calls(resolved: Resolved, model: Model, hardware: records.Hardware | None) -> Iterator[records.Case]:

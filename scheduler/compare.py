@@ -21,6 +21,8 @@ MARKS = {
     "A/A": "the baseline against itself: its gain should be ×1, its interval shows this machine's noise",
     "disturbed": "other load, stolen time or throttling while it was measured",
     "threads": "threads that ran are not the threads that were asked for",
+    "overloaded": "requests came faster than they were answered: no latency; the notes say how the backlog grew",
+    "no rate": "no highest rate that keeps the bound was found; the notes say why",
     "withheld": "too few samples for this percentile",
     "wide": "the interval is wider than the study's precision asked for",
     "replicas": "gain combined from several jobs of the same case; latencies are the median of theirs",
@@ -62,7 +64,7 @@ class Comparison:
     baseline_latency_p90_s: float | None = None
     baseline_latency_p95_s: float | None = None
     withheld: tuple[str, ...] = ()  # percentiles that the sample does not support, with the reason
-    throughput_per_s: float | None = None  # rows per second of one caller
+    throughput_per_s: float | None = None  # rows per second of one caller; throughput, server: of all instances
     baseline_throughput_per_s: float | None = None
     artifact_bytes: int | None = None
     baseline_artifact_bytes: int | None = None
@@ -75,8 +77,8 @@ class Comparison:
     notes: tuple[str, ...] = ()  # sentences
     input_digest: str | None = None  # of the token ids
     made_digest: str | None = None  # of the model that the strategy's transforms made
-    kind: str = "latency"  # of the jobs: latency, throughput or tensor; accuracy in a row that has nothing else
-    instances: int | None = None  # throughput: processes side by side
+    kind: str = "latency"  # of the jobs: latency, throughput, server or tensor; accuracy in a row that has nothing else
+    instances: int | None = None  # throughput and server: processes side by side
     efficiency: float | None = None  # throughput: rate ÷ (instances × rate of one alone on the machine)
     efficiency_low: float | None = None  # 95 % interval
     efficiency_high: float | None = None
@@ -307,7 +309,7 @@ def _withheld(view: ResultView) -> tuple[str, ...]:
     reasons: dict[str, str] = {}
     for side in ("strategy", "baseline"):
         for one in (view.document.get(side) or {}).get("percentiles", ()):
-            if one.get("withheld") and round(100 * one["q"]) in SHOWN:
+            if one.get("withheld") and round(100 * one["q"]) in SHOWN and one["withheld"] not in MARKS:
                 reasons.setdefault(f"p{100 * one['q']:g}", str(one["withheld"]))
     return tuple(f"{name}: {reason}" for name, reason in reasons.items())
 

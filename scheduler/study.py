@@ -267,7 +267,7 @@ def any_problems(spec: StudyFile) -> Iterator[Problem]:
         for index, word in enumerate(spec.threads):
             if isinstance(word, str):
                 yield ("threads", index), f"{word} {why}; expected a number with targets: any"
-    if "throughput" in spec.kinds:
+    if spec.has_instances:
         for index, word in enumerate(spec.instances):
             if isinstance(word, str):
                 yield ("instances", index), f"{word} {why}; expected a number with targets: any"
@@ -288,9 +288,27 @@ def _kind_problems(spec: StudyFile) -> Iterator[Problem]:
         yield ("kinds",), "tensor needs tensors, and there is none; add tensors: [{layer: NAME}]"
     if spec.tensors and "tensor" not in spec.kinds:
         yield ("tensors",), "no kind asks for them; add tensor to kinds"
-    for name in ("instances", "baseline_layout"):
-        if name in spec.model_fields_set and "throughput" not in spec.kinds and getattr(spec, name) is not None:
-            yield (name,), "no kind asks for it; add throughput to kinds"
+    if "server" in spec.kinds and not spec.serving:
+        yield ("kinds",), "server needs serving, and there is none; add serving: [{rate: 50}] or [{bound: 20ms}]"
+    if spec.serving and "server" not in spec.kinds:
+        yield ("serving",), "no kind asks for it; add server to kinds"
+    if "instances" in spec.model_fields_set and not spec.has_instances:
+        yield ("instances",), "no kind asks for them; add throughput or server to kinds"
+    if spec.baseline_layout is not None and "throughput" not in spec.kinds:
+        yield ("baseline_layout",), "no kind asks for it; add throughput to kinds"
+    yield from _mix_problems(spec)
+
+
+def _mix_problems(spec: StudyFile) -> Iterator[Problem]:
+    """A mix or a cache over a single call."""
+    lengths = {length for entry in spec.inputs for length in entry.length}
+    for index, entry in enumerate(spec.serving):
+        for name in ("cache", "zipf"):
+            if getattr(entry, name) is not None and lengths != {records.DATASET_LENGTH}:
+                yield (
+                    ("serving", index, name),
+                    "needs distinct calls: every input of length: dataset; a length in tokens is one call",
+                )
 
 
 def _data_problems(spec: StudyFile) -> Iterator[Problem]:
@@ -363,7 +381,9 @@ def _exclude_problems(spec: StudyFile) -> Iterator[Problem]:
 
 def _size_problems(spec: StudyFile) -> Iterator[Problem]:
     inputs = sum(len(entry.batch) * len(entry.length) for entry in spec.inputs)
-    calls = len(spec.strategies) * inputs * (1 + len(spec.instances) * ("throughput" in spec.kinds))
+    calls = (
+        len(spec.strategies) * inputs * (1 + len(spec.instances) * (("throughput" in spec.kinds) + len(spec.serving)))
+    )
     single = sum(len(entry.specs()) for entry in spec.tensors)
     cases = len(spec.models) * len(spec.threads) * (calls + single)
     if cases > MAX_CASES:

@@ -40,6 +40,8 @@ _EXAMPLES = {
     "dataset": "{path: ./rows.parquet, text: text, label: intent}",
     "datasets": "train: {path: ./train.parquet, text: text, label: intent}",
     "inputs": "{batch: 1, length: 16}",
+    "serving": "{rate: 50}",
+    "batching": "{max_batch: 8, max_wait: 5ms}",
     "tensors": "{layer: bert.encoder.layer.0.output.dense}",
     "exclude": "{model: minilm, threads: 2}",
     "config": "{num_labels: 20}",

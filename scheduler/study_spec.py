@@ -18,6 +18,7 @@ from scheduler.study_values import (
     SOFTWARE,
     TARGET_WORDS,
     Batches,
+    Duration,
     Globs,
     Instances,
     Keys,
@@ -45,7 +46,7 @@ ARCHITECTURES = (
 )  # fmt: skip
 """Encoders (transformers' model types) that classify text from token ids alone."""
 
-Measured = Literal["latency", "throughput", "tensor", "accuracy"]
+Measured = Literal["latency", "throughput", "server", "tensor", "accuracy"]
 """Kinds of jobs that a study asks for; preparations follow from its strategies."""
 
 MAX_REPLICAS = 1000
@@ -221,10 +222,67 @@ class Tensor(Section):
         )
 
 
+class Batching(Section):
+    """Several requests in one call of a server."""
+
+    max_batch: int = Field(ge=2, le=1024, description="Requests in one call, at most.")
+    max_wait: Duration | None = Field(
+        None,
+        description="How long a request waits at most for its batch to fill while an instance is free, e.g. 5ms; "
+        "without it a free instance takes at once what waits.",
+    )
+
+
+class Serving(Section):
+    """How requests come to a server, and how it serves them."""
+
+    rate: float | None = Field(
+        None, gt=0, le=1e6, description="Requests per second, at random (Poisson arrivals), e.g. 50."
+    )
+    bound: Duration | None = Field(
+        None,
+        description="Instead of a rate: search for the highest whose latency, counted from arrival, stays within it, "
+        "e.g. 20ms.",
+    )
+    percentile: Literal["p90", "p95", "p99"] = Field(
+        "p99", description="Which percentile of the latency the bound is for: p90, p95 or p99 (the default)."
+    )
+    batching: Batching | None = Field(None, description="Several requests in one call; without it each has its own.")
+    cache: int | None = Field(
+        None, ge=1, le=1_000_000, description="Results kept; a request whose call is among them is answered at once."
+    )
+    zipf: float | None = Field(
+        None,
+        ge=0,
+        le=10,
+        description="Exponent of the request mix over the distinct calls of the input (its calls): the k-th is asked "
+        "for k^-zipf as often as the first. By default every call is asked for alike.",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Self:
+        one_of(self, "rate", "bound")
+        only_with(self, "bound", "percentile")
+        return self
+
+    def spec(self) -> records.ServingSpec:
+        """As jobs carry it."""
+        batching = self.batching
+        return records.ServingSpec(
+            rate_per_s=self.rate,
+            bound_s=self.bound,
+            quantile=None if self.bound is None else float(self.percentile[1:]) / 100,
+            max_batch=1 if batching is None else batching.max_batch,
+            max_wait_s=0.0 if batching is None else batching.max_wait or 0.0,
+            cache=self.cache or 0,
+            zipf=self.zipf,
+        )
+
+
 class Exclude(Section):
     """Cases to leave out: those that match every field named here. Texts may be globs, such as onnxruntime/*."""
 
-    kind: Measured | None = Field(None, description="latency, throughput, tensor or accuracy.")
+    kind: Measured | None = Field(None, description="latency, throughput, server, tensor or accuracy.")
     model: str | None = Field(None, min_length=1, description="Name of a model of this study, or a glob.")
     strategy: str | None = Field(
         None, min_length=1, description="A strategy or a tensor operation, or a glob over normal forms."
@@ -346,8 +404,8 @@ class StudyFile(Section):
     instances: Annotated[tuple[Instances, ...], Field(max_length=1000)] = Field(
         (AUTO,),
         min_length=1,
-        description="For kind throughput. Processes side by side, each with its threads on cores of its own: numbers, "
-        "or auto: as many as fill the physical cores of each machine.",
+        description="For kinds throughput and server. Processes side by side, each with its threads on cores of its "
+        "own: numbers, or auto: as many as fill the physical cores of each machine.",
     )
     baseline_layout: Layout | None = Field(
         None,
@@ -373,6 +431,9 @@ class StudyFile(Section):
     tensors: Annotated[tuple[Tensor, ...], Field(max_length=1000)] = Field(
         (), description="For kind tensor. Single operations on a layer's weight, or on random numbers."
     )
+    serving: Annotated[tuple[Serving, ...], Field(max_length=1000)] = Field(
+        (), description="For kind server. At which rate requests come, or which bound they are to keep, and how."
+    )
     baseline: StrategyText = Field("torch/fp32", description="The strategy that gains are taken against.")
     precision: Precision = Field(
         0.03, description="Wanted half width of a gain's 95 % interval, e.g. 3% or 0.03; more than 0, at most 50%."
@@ -383,9 +444,9 @@ class StudyFile(Section):
     kinds: Annotated[tuple[Measured, ...], Field(max_length=10)] = Field(
         ("latency", "accuracy"),
         min_length=1,
-        description="What to measure: latency (one call), throughput (several processes side by side), tensor (single "
-        "operations), accuracy (only of models with a dataset, never of random weights). latency and accuracy by "
-        "default.",
+        description="What to measure: latency (one call), throughput (several processes side by side), server "
+        "(requests that come by themselves), tensor (single operations), accuracy (only of models with a dataset, "
+        "never of random weights). latency and accuracy by default.",
     )
     exclude: Annotated[tuple[Exclude, ...], Field(max_length=1000)] = Field(
         (), description="Cases to leave out; a case goes when it matches every field of an entry."
@@ -405,7 +466,12 @@ class StudyFile(Section):
     @property
     def calls_models(self) -> bool:
         """Whether whole models are timed on inputs."""
-        return "latency" in self.kinds or "throughput" in self.kinds
+        return not {"latency", "throughput", "server"}.isdisjoint(self.kinds)
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether any kind runs several processes side by side."""
+        return not {"throughput", "server"}.isdisjoint(self.kinds)
 
 
 SECTIONS: Mapping[str, type[Section]] = {
@@ -416,6 +482,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "datasets": Dataset,
     "tensors": Tensor,
     "baseline_layout": Layout,
+    "serving": Serving,
     "exclude": Exclude,
     "targets": Selector,
 }

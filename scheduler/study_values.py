@@ -29,6 +29,7 @@ SOFTWARE = ("python", "kernel", *registry.PACKAGES)
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _KEY = re.compile(r"[0-9a-f]{4,16}")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?(ms|s)")
 _PADDING = re.compile(r"longest|sorted|(max|buckets):([1-9][0-9]{0,5})")
 
 Name = Annotated[str, Field(pattern=_NAME)]
@@ -156,6 +157,18 @@ def _precision(value: Any) -> float:
     raise ValueError(f"expected more than 0 and at most 50%, such as 3% or 0.03, not {shown(value)}")
 
 
+def _duration(value: Any) -> float:
+    """Seconds of `20ms`, `0.5s` or a number of seconds."""
+    number = math.nan
+    if isinstance(value, str) and (found := _DURATION.fullmatch(value.strip())):
+        number = float(found[1]) / (1000 if found[2] == "ms" else 1)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = float(value)
+    if 0 < number <= 3600:
+        return number
+    raise ValueError(f"expected a time above 0 such as 20ms or 0.5s, not {shown(value)}")
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -235,6 +248,13 @@ Precision = Annotated[
     PlainValidator(_precision),
     WithJsonSchema(
         {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}, {"type": "string", "pattern": "%$"}]}
+    ),
+]
+Duration = Annotated[
+    float,
+    PlainValidator(_duration),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": "^[0-9.]+ ?(ms|s)$"}]}
     ),
 ]
 Revision = Annotated[str | None, PlainValidator(_revision), WithJsonSchema({"type": ["string", "integer"]})]

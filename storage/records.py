@@ -336,7 +336,7 @@ class LatencyMeasurement:
     rounds: int  # over all pairs
     variance_between: float  # of log gains, between pairs
     variance_within: float  # of log gains, between rounds of a pair
-    stopped: str  # "precision" or "max_seconds"
+    stopped: str  # "precision" (a search: its bracket is narrow enough) or "max_seconds"
     measured_s: float  # time in legs and warm-up
     overhead: Mapping[str, float]  # seconds by phase: prepare, inputs, start, load, warm-up, legs, wait, …
     flags: tuple[str, ...] = ()  # "disturbed", "threads", "wide", …

@@ -5,19 +5,32 @@ from __future__ import annotations
 import select
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from worker import nursery
 from worker.nursery import TICK_S, Tick
 
 LEAD_S = 0.02
 """From the order to start until time 0 of a run: what is before it is no request's latency."""
 
 
+class Instance(Protocol):
+    """What the dispatcher needs of a `nursery.Child`."""
+
+    def fileno(self) -> int:
+        """Becomes readable with an answer."""
+
+    def begin(self, op: str, request: Mapping[str, Any] | None = None) -> None:
+        """Start an operation."""
+
+    def answer(self, op: str, *, within_s: float) -> dict[str, Any]:
+        """Its result."""
+
+
 class Crew:
     """`worker.serving.Workers` over measured processes; one run each."""
 
-    def __init__(self, children: Sequence[nursery.Child], tick: Tick, within_s: float) -> None:
+    def __init__(self, children: Sequence[Instance], tick: Tick, within_s: float) -> None:
         """`within_s`: a process that does not answer a call for so long is killed."""
         self._children = children
         self._tick = tick

@@ -100,9 +100,9 @@ def _highest(job: Job, number: int, side: records.Side, seats: gains.Seats) -> f
     assert spec.bound_s is not None  # noqa: S101 - a search has both
     assert spec.quantile is not None  # noqa: S101
     bound_s, call_s = spec.bound_s, job.call_s[side][0]
-    count = requests_needed(spec.quantile)
 
     def attempt(rate: float, repeat: int) -> search.Trial:
+        count = min(requests_needed(spec, rate), MOST_REQUESTS)
         if time.monotonic() + count / rate > until:
             raise search.TimeIsOver
         job.tell({"phase": f"{side}: searching, {rate:.3g} requests/s"})

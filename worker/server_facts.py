@@ -68,9 +68,15 @@ class Job:
         return [run for run in self.runs[side] if best.get(run.pair) == run.rate_per_s]
 
 
-def requests_needed(q: float) -> int:
-    """Requests in a run such that those that count hold what LoadGen asks of percentile `q`."""
-    return math.ceil(samples_needed(q) / (1 - serving.SETTLING)) + 1
+def requests_needed(spec: records.ServingSpec, rate: float = 0.0) -> int:
+    """Requests in a run of a search at a rate: enough for the percentile, and for as long as it takes to see a backlog.
+
+    Those that count hold what LoadGen asks of the percentile. A rate that is above the capacity by the search's width
+    w adds w seconds of delay each second, which reaches the bound after bound ÷ w: a shorter run would call it fine.
+    """
+    of_percentile = math.ceil(samples_needed(spec.quantile or 0.0) / (1 - serving.SETTLING)) + 1
+    of_time = math.ceil(rate * (spec.bound_s or 0.0) / search.WIDTH)
+    return max(of_percentile, of_time)
 
 
 def measurement(job: Job, case: records.Case, prepared: prepare.Sides, digest: str) -> records.ServerMeasurement:
@@ -84,7 +90,9 @@ def measurement(job: Job, case: records.Case, prepared: prepare.Sides, digest: s
     if not valued:
         tally.counted = [dataclasses.replace(one, log_gain=0.0) for one in tally.counted]
     wanted = job.budget if valued else dataclasses.replace(job.budget, precision=math.inf)
-    fields = gains.common(case, wanted, tally, "max_seconds", job.run.phases, sides)
+    searched = job.spec.rate_per_s is None and all(one.in_time for found in job.found.values() for one in found)
+    stopped = "precision" if searched else "max_seconds"
+    fields = gains.common(case, wanted, tally, stopped, job.run.phases, sides)
     flags, notes = _marks(job, services, problems)
     fields |= {
         "gain": fields["gain"] if valued else None,
@@ -112,17 +120,15 @@ def _side(
     counted = job.tally.counted_legs
     if not any(leg.side == side for leg in counted):  # no rate holds: its processes are known nevertheless
         job.tally.counted_legs = [*counted, *(run.leg for run in job.runs[side][:1])]
-    rate = None if problem and job.spec.rate_per_s is None else batch * service.answered_per_s
-    facts = gains.side(side, prepared.strategy, prepared.artifact, job.tally, rate)
+    rate = service.answered_per_s if job.spec.rate_per_s is not None else (None if problem else service.rate_per_s)
+    rows = None if rate is None else batch * rate
+    facts = gains.side(side, prepared.strategy, prepared.artifact, job.tally, rows)
     job.tally.counted_legs = counted
     if not problem:
         return facts
-    withheld = tuple(dataclasses.replace(_withheld(one.q), withheld=problem) for one in facts.percentiles)
+    why = "overloaded" if service.overloaded else "no rate"
+    withheld = tuple(records.Percentile(q=one.q, value_s=None, withheld=why) for one in facts.percentiles)
     return dataclasses.replace(facts, percentiles=withheld)
-
-
-def _withheld(q: float) -> records.Percentile:
-    return records.Percentile(q=q, value_s=None)
 
 
 def _service(job: Job, side: records.Side) -> records.Service:
@@ -176,8 +182,10 @@ def _search_problem(job: Job, found: search.Found) -> str:
             seen = f"{found.holds.rate_per_s:.3g}/s holds, and nothing above was tried"
         elif found.misses is not None:
             seen = f"{found.misses.rate_per_s:.3g}/s misses, and nothing below was tried"
-        needed = requests_needed(job.spec.quantile or 0.0)
-        return f"the time was over before the highest rate was bracketed ({seen}; a run takes {needed} requests)"
+        needed = requests_needed(job.spec)
+        return (
+            f"the time was over before the highest rate was bracketed ({seen}; a run takes {needed} requests or more)"
+        )
     if found.holds is None:
         return f"no rate meets {goal}: {_lowest(found)}"
     return f"no rate was found that misses {goal}: {found.holds.rate_per_s:.3g}/s holds"
@@ -199,13 +207,13 @@ def _marks(
     for side in rounds.SIDES:
         service = services[side]
         if problems[side]:
-            flags.append("overloaded" if service.overloaded and job.spec.rate_per_s is not None else "rate")
+            flags.append("overloaded" if service.overloaded else "no rate")
             notes.append(f"{side}: {problems[side]}")
         if service.overloaded and service.busy_share < BUSY:
             notes.append(f"{side}: its instances were at work {100 * service.busy_share:.0f} % of the time only")
         if not problems[side] and job.spec.rate_per_s is None:
             notes.append(f"{side}: {_bracket(job, side, service)}")
-        notes.append(f"{side}: {_told(job, service)}")
+        notes += [f"{side}: {_told(job, service)}"] if service.queries else []
     return flags, list(dict.fromkeys(notes))
 
 

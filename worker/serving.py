@@ -61,7 +61,12 @@ class Served:
     @property
     def settled(self) -> slice:
         """The requests that count in latencies."""
-        return slice(math.ceil(SETTLING * len(self.arrived_s)), None)
+        return self.settled_of(len(self.arrived_s))
+
+    @staticmethod
+    def settled_of(count: int) -> slice:
+        """Those that count of so many requests."""
+        return slice(math.ceil(SETTLING * count), None)
 
     @property
     def hit_share(self) -> float:

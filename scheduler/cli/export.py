@@ -51,6 +51,9 @@ COMPARISON_FIELDS = (
 RESULT_FIELDS = tuple(field.name for field in dataclasses.fields(ResultView) if field.name != "document")
 """Names of a result's fields, in the order of CSV columns; described in docs/results.md."""
 
+SERVICES = ("baseline_service", "strategy_service")
+"""What each side of a server did, see `storage.records.Service`."""
+
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A text cell that begins so is run by spreadsheets (OWASP, "CSV injection")."""
 
@@ -63,8 +66,10 @@ def flat_comparison(row: Comparison) -> dict[str, Any]:
 
 
 def flat_result(view: ResultView) -> dict[str, Any]:
-    """A result as plain data under `RESULT_FIELDS`."""
-    return {name: getattr(view, name) for name in RESULT_FIELDS}
+    """A result as plain data under `RESULT_FIELDS`; a server's with what each side did, which only JSON shows."""
+    document = view.document or {}
+    served = {name: document[name] for name in SERVICES if name in document}
+    return {name: getattr(view, name) for name in RESULT_FIELDS} | served
 
 
 def as_json(**lists: Iterable[Mapping[str, Any]]) -> str:

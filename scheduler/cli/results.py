@@ -21,7 +21,7 @@ from storage import errors, metrics, queries, settings
 from storage.database import Database
 from storage.views import ResultView
 
-KINDS = ("latency", "throughput", "tensor", "accuracy")
+KINDS = ("latency", "throughput", "server", "tensor", "accuracy")
 
 SHOWN = (*KINDS, "prepare")
 """Kinds of jobs that are shown without `--kind`; what a machine can do is `quantfleet hardware`'s to show."""

@@ -27,6 +27,8 @@ SYMBOLS = {
     "A/A": "=",
     "disturbed": "!",
     "threads": "t",
+    "overloaded": "o",
+    "no rate": "n",
     "withheld": "w",
     "wide": "~",
     "replicas": "r",

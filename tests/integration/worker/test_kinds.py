@@ -63,6 +63,7 @@ def test_instances_answer_side_by_side_each_on_cpus_of_its_own(place: station.St
     assert found.strategy.throughput_per_s == load.rate_per_s
     assert found.gain is not None
     # the gain is that of the rates, and both calls of two rows count twice
+    assert found.gain is not None
     assert found.gain.value == pytest.approx(load.rate_per_s / found.baseline_load.rate_per_s, rel=0.5)
     assert min(len(leg.samples_ns) for leg in legs) >= 12
     calls_per_s = 1e9 / np.mean([np.mean(leg.samples_ns) for leg in legs if leg.side == "strategy"])
@@ -145,6 +146,7 @@ def test_unlike_operations_are_known_to_be(place: station.Station) -> None:
     assert "operation" in found.flags
     assert found.gain is not None
     row = rows.result(found, records.NUMBERS)
+    assert found.gain is not None
     assert (row["gain"], row["document"]["same_operation"]) == (found.gain.value, False)
 
 

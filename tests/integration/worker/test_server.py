@@ -75,7 +75,8 @@ def test_a_rate_beyond_the_machine_is_overload_and_no_latency(place: station.Sta
     service = found.strategy_service
     assert service.backlog_per_s > 0.3 * 50_000
     assert service.answered_per_s < 20_000
-    assert all(one.value_s is None and "backlog grew by" in str(one.withheld) for one in found.strategy.percentiles)
+    assert all((one.value_s, one.withheld) == (None, "overloaded") for one in found.strategy.percentiles)
+    assert any("requests/s" in note and "the backlog grew by" in note for note in found.notes)
     assert rows.result(found, model)["gain"] is None
     document = records.to_document(found)
     assert records.from_document(records.ServerMeasurement, document) == found
@@ -99,16 +100,18 @@ def test_batches_and_the_cache_take_load_off(
 def test_the_highest_rate_that_keeps_a_bound_is_found_on_each_side(
     place: station.Station, model: records.ModelRef
 ) -> None:
-    found, _ = measured(place, served(model, bound_s=0.03, quantile=0.95), 12.0)
+    found, _ = measured(place, served(model, bound_s=0.02, quantile=0.9), 20.0)
 
+    if any("the time was over before" in note for note in found.notes):
+        pytest.skip("this machine is too busy for a search of some seconds")
     for service in (found.baseline_service, found.strategy_service):
         assert service.rate_per_s is not None
         assert service.misses_per_s is not None
         assert service.rate_per_s < service.misses_per_s
         assert any(probe.holds for probe in service.probes)
-    p95 = found.strategy.percentiles[2]
-    assert p95.value_s is not None
-    assert p95.value_s <= 0.03
+    p90 = found.strategy.percentiles[1]
+    assert p90.value_s is not None
+    assert p90.value_s <= 0.02
     if found.gain is not None:
         rates = found.strategy_service.rate_per_s, found.baseline_service.rate_per_s
         assert found.gain.value == pytest.approx(rates[0] / rates[1], rel=0.5)  # type: ignore[operator]
@@ -117,7 +120,7 @@ def test_the_highest_rate_that_keeps_a_bound_is_found_on_each_side(
 def test_a_bound_below_one_calls_time_is_met_by_no_rate(place: station.Station, model: records.ModelRef) -> None:
     found, _ = measured(place, served(model, bound_s=1e-6, quantile=0.99), 5.0)
 
-    assert (found.gain, found.flags[0]) == (None, "rate")
+    assert (found.gain, found.flags[0]) == (None, "no rate")
     assert found.strategy_service.rate_per_s is None
     assert any("no rate meets p99 ≤ 0.001 ms: one call alone takes longer" in note for note in found.notes)
 
@@ -128,7 +131,7 @@ def test_a_search_with_too_little_time_says_how_many_requests_a_run_takes(
     found, _ = measured(place, served(model, bound_s=0.5, quantile=0.99), 0.01)
 
     assert found.gain is None
-    assert any("none was tried; a run takes 737 requests" in note for note in found.notes)
+    assert any("none was tried; a run takes 737 requests or more" in note for note in found.notes)
 
 
 def test_a_process_that_dies_under_load_is_seen(place: station.Station, model: records.ModelRef) -> None:

@@ -14,6 +14,7 @@ from storage.views import ResultView
 from tests.factories import latency_view
 from tests.unit.scheduler.study_files import hardware, load, platform
 
+SERVER = "strategies: [torch/fp32]\nkinds: [server]\nserving: "
 HEAD = "name: s\nmodels: {r: {random: bert}}\n"
 
 
@@ -49,6 +50,39 @@ def test_the_baseline_may_be_laid_out_otherwise_and_where_it_is_not_the_case_say
     assert labels(found) == [("b1×l16, 4 instances vs 1 of 4", 1, "planned"), ("b1×l16, 1 instance", 4, "planned")]
     assert [one.case.layout("baseline") for one in found] == [(1, 4), (1, 4)]
     assert found[0].key != entries(tmp_path, text, physical_cores=4, logical_cores=4)[0].key
+
+
+def test_a_server_is_asked_in_each_way_with_each_number_of_instances(tmp_path: Path) -> None:
+    ways = "[{rate: 50}, {bound: 20ms}, {bound: 0.02, percentile: p95, batching: {max_batch: 4, max_wait: 5ms}}]"
+    found = entries(tmp_path, f"{SERVER}{ways}\nthreads: [1]\ninstances: [1, 2]\ninputs: [{{length: 16}}]\n")
+
+    assert [one.case.label for one in found] == [
+        "b1×l16, 1 instance, 50/s",
+        "b1×l16, 1 instance, p99 ≤ 20 ms",
+        "b1×l16, 1 instance, p95 ≤ 20 ms, batch 4/5 ms",
+        "b1×l16, 2 instances, 50/s",
+        "b1×l16, 2 instances, p99 ≤ 20 ms",
+        "b1×l16, 2 instances, p95 ≤ 20 ms, batch 4/5 ms",
+    ]
+    assert len({one.key for one in found}) == 6
+    assert {(one.case.kind, one.case.cores) for one in found} == {("server", 1), ("server", 2)}
+    case = found[-1].case
+    assert records.from_document(records.Case, records.to_document(case)) == case
+
+
+def test_an_overloaded_server_has_no_gain_and_a_mark_that_says_so() -> None:
+    view = latency_view(
+        kind="server", strategy="torch/bf16", gain=None, gain_low=None, gain_high=None, flags=("overloaded",)
+    )
+    withheld = {"percentiles": [{"q": 0.95, "value_s": None, "withheld": "overloaded"}]}
+    view = dataclasses.replace(
+        view, document={"strategy": withheld}, notes=("strategy: overloaded: of 50 requests/s …",)
+    )
+
+    (row,) = compare.compare([view], lambda _job: None)
+
+    assert (row.state, row.gain, row.significant, row.marks, row.withheld) == ("done", None, None, ("overloaded",), ())
+    assert row.notes == ("strategy: overloaded: of 50 requests/s …",)
 
 
 def test_instances_are_part_of_a_jobs_identity_and_latency_keeps_its_key() -> None:
@@ -96,7 +130,25 @@ def test_a_layer_is_asked_of_each_model_and_linear_for_each_number_of_rows(tmp_p
     [
         ("kinds: [tensor]", "kinds: tensor needs tensors, and there is none"),
         ("strategies: [torch/fp32]\ntensors: [{shape: [2, 2]}]", "tensors: no kind asks for them; add tensor to kinds"),
-        ("strategies: [torch/fp32]\ninstances: [2]", "instances: no kind asks for it; add throughput to kinds"),
+        (
+            "strategies: [torch/fp32]\ninstances: [2]",
+            "instances: no kind asks for them; add throughput or server to kinds",
+        ),
+        ("strategies: [torch/fp32]\nkinds: [server]", "kinds: server needs serving, and there is none"),
+        ("strategies: [torch/fp32]\nserving: [{rate: 5}]", "serving: no kind asks for it; add server to kinds"),
+        (f"{SERVER}[{{rate: 5, bound: 20ms}}]", "expected one of rate, bound; rate and bound are given together"),
+        (f"{SERVER}[{{rate: 0}}]", r"serving\[0\]\.rate: expected more than 0, not 0"),
+        (f"{SERVER}[{{rate: 5, percentile: p95}}]", "percentile goes with bound only"),
+        (f"{SERVER}[{{bound: 20}}, {{bound: 20 minutes}}]", "expected a time above 0 such as 20ms or 0.5s"),
+        (f"{SERVER}[{{bound: 20ms, percentile: p98}}]", "expected 'p90', 'p95' or 'p99', not 'p98'"),
+        (f"{SERVER}[{{rate: 5, batching: {{max_batch: 1}}}}]", "max_batch: expected at least 2, not 1"),
+        (f"{SERVER}[{{rate: 5, cache: 10}}]", r"serving\[0\]\.cache: needs distinct calls: every input of length"),
+        (f"{SERVER}[{{rate: 5, zipf: 1}}]", r"serving\[0\]\.zipf: needs distinct calls"),
+        (f"{SERVER}[{{rte: 5}}]", "there is no such field; did you mean 'rate'"),
+        (
+            f"{SERVER}[{{rate: 5}}]\nthreads: [1]\ntargets: any",
+            "instances.*auto is another number on each machine",
+        ),
         ("strategies: [torch/fp32]\nkinds: [throughput]\ninstances: [many]", "expected a number from 1, or auto"),
         ("kinds: [tensor]\ntensors: [{}]", "expected one of layer, shape; none is given"),
         ("kinds: [tensor]\ntensors: [{shape: [2]}]", r"expected two numbers, \[out, in\]"),

@@ -96,7 +96,7 @@ WRONG = [
     ("kinds: []", "5: kinds: is empty"),
     (
         "kinds: [latencies]",
-        "5: kinds[0]: expected 'latency', 'throughput', 'tensor' or 'accuracy', not 'latencies'; did you mean 'la",
+        "5: kinds[0]: expected 'latency', 'throughput', 'server', 'tensor' or 'accuracy', not 'latencies'; did you",
     ),
     ("replicas: 0", "5: replicas: expected at least 1, not 0"),
     ("replicas: '2'", "5: replicas: expected a whole number, not '2'"),

@@ -184,3 +184,13 @@ def test_a_column_in_which_no_row_has_anything_is_left_out() -> None:
 
     assert "full" in text
     assert "empty" not in text
+
+
+def test_a_servers_story_is_in_json_and_no_column_of_csv() -> None:
+    view = latency_view(kind="server")
+    view = replace(view, document={"strategy_service": {"rate_per_s": 50.0}})
+
+    flat = export.flat_result(view)
+
+    assert flat["strategy_service"] == {"rate_per_s": 50.0}
+    assert "strategy_service" not in export.as_csv(export.RESULT_FIELDS, [flat])

@@ -14,7 +14,7 @@ from worker.serving import Rules
 
 
 def served(
-    times: Sequence[float],
+    times: Sequence[float] | arrivals.Seconds,
     items: Sequence[int] | None = None,
     rules: Rules = Rules(),  # noqa: B008 - frozen
     instances: int = 1,
