@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from scheduler import study as study_module
-from scheduler import study_spec
+from scheduler import study_kinds, study_spec
 from scheduler.resolve import Model, Resolved
 from storage import operations, records, strategies
 
@@ -122,7 +122,7 @@ def _tensor(resolved: Resolved, model: records.ModelRef, hardware: records.Hardw
                 )
 
 
-def _pairs(entry: study_spec.Tensor) -> Iterator[tuple[records.TensorSpec, tuple[str, str]]]:
+def _pairs(entry: study_kinds.Tensor) -> Iterator[tuple[records.TensorSpec, tuple[str, str]]]:
     """Operands with baseline and strategy."""
     specs = entry.specs()
     for operand, name in specs:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pydantic
 
-from scheduler import study_spec
+from scheduler import study_section, study_spec
 from scheduler.study_lines import Place
 from scheduler.study_values import shown
 from storage import errors
@@ -83,7 +83,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
     return f"{text}, not {shown(error['input'])}{near}"
 
 
-def _section(place: Place) -> type[study_spec.Section]:
+def _section(place: Place) -> type[study_section.Section]:
     """The section whose field a place names."""
     if place[:1] == ("models",) and len(place) > 3 and place[2] == "dataset":
         return study_spec.Dataset
