@@ -50,7 +50,7 @@ def describe(model: records.ModelRef, identity: str, cache: Path) -> dict[str, A
 
     def build(_folder: Path) -> dict[str, Any]:
         try:
-            return {"demand": dataclasses.asdict(demand(models.empty(model)))}
+            return {"demand": dataclasses.asdict(demand(models.empty(model).to("meta")))}
         except (
             errors.ModelError,
             AttributeError,
