@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scheduler.cli import db
-from storage import errors
+from storage import errors, tables
 
 
 def test_upgrade_makes_a_database_and_does_nothing_the_second_time(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_upgrade_makes_a_database_and_does_nothing_the_second_time(tmp_path: Pat
     second = CliRunner().invoke(db.app, ["upgrade", "--database", file], catch_exceptions=False)
     checked = CliRunner().invoke(db.app, ["check", "--database", file, "--json"], catch_exceptions=False)
 
-    assert "new → 0003" in first.output
+    assert f"new → {tables.REVISION}" in first.output
     assert "was up to date" in second.output
     assert checked.exit_code == 0
     assert json.loads(checked.output)["usable"] is True

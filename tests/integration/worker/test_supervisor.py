@@ -11,7 +11,7 @@ import pytest
 from storage import database, errors, hosts, keys, lifecycle, queries, records
 from storage.database import Database
 from tests import builders
-from worker import latency, spool, station, supervisor
+from worker import spool, station, supervisor
 
 BUDGET = records.Budget(precision=0.5, max_seconds=0.5, min_pairs=2)
 
@@ -224,7 +224,7 @@ def test_a_pickled_model_of_the_hub_is_not_loaded_on_a_studys_word(
         seen.append(case)
         raise errors.ModelError("it has no weights (*.safetensors)")
 
-    monkeypatch.setattr(latency, "measure", measure)
+    monkeypatch.setattr(supervisor, "MEASURES", {"latency": measure})
     ref = records.ModelRef(name="theirs", source="hub", location="a/b", allow_pickle=True)
     job_id = _submit(db, place, _latency(ref, "torch/int8-dynamic"))
 
