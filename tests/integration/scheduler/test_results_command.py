@@ -136,6 +136,7 @@ def test_a_database_without_results_says_what_to_do(sqlite: str) -> None:
         "comparisons": [],
         "across": [],
         "platforms": [],
+        "differences": [],
     }
 
 
