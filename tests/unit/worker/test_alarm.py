@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -65,16 +66,14 @@ def test_a_signal_ends_a_sleep_and_is_counted_by_its_urgency() -> None:
 def test_whoever_asks_to_stop_does_not_wait_for_a_step_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bell_module, "URGENT_S", 0.5)
     with Bell() as bell:
-        child = os.fork()
-        if child == 0:
-            time.sleep(0.3)
-            os.kill(os.getppid(), signal.SIGTERM)
-            os._exit(0)
+        # a thread, not a forked process: that one may come late, and ends the test runner
+        asking = threading.Timer(0.3, signal.pthread_kill, (threading.main_thread().ident, signal.SIGTERM))
+        asking.start()
         began = time.monotonic()
         with pytest.raises(errors.Unreachable), bell.within(60):
             time.sleep(60)
         assert time.monotonic() - began < 10
-        os.waitpid(child, 0)
+        asking.join()
         began = time.monotonic()
         with pytest.raises(errors.Unreachable), bell.within(60):
             time.sleep(60)

@@ -53,11 +53,12 @@ class Distil:
             course = _course(source, step, student, lesson)
             course.run()
             agreement = _agreement(student.model, lesson)
+            facts = _course_facts(course, lesson)  # in here: afterwards the process has its own threads back
         models.save(student.model, source.model, folder)
         return {
             "teacher": _teacher_facts(source.model, teacher),
             "student": _student_facts(student),
-            **_course_facts(course, lesson),
+            **facts,
             "agreement": agreement,
         }
 
