@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 
 from storage import records
-from worker import cores, prepare, quiet, station
+from worker import cores, nursery, prepare, quiet, station
 from worker.nursery import Tick
 from worker.phases import MEASURING, Phases
 
@@ -35,9 +35,11 @@ def measure(
             opened = child.ask("open", request, tick=tick)
         with phases("accuracy"):
             request = {"rows": str(rows), "batch": case.dataset.batch}
-            before = observer.snapshot(child.pid)
+            before = nursery.look(observer, "predict", child)
             seen = child.ask("predict", request, tick=tick, tell=lambda m: tell(_progress(m)))
-            conditions = quiet.judge(before, observer.snapshot(child.pid), cores=len(place.cpus), threads=threads)
+            conditions = quiet.judge(
+                before, nursery.look(observer, "predict", child), cores=len(place.cpus), threads=threads
+            )
     except BaseException:
         child.kill()
         raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -67,17 +67,12 @@ class Bench:
     @contextmanager
     def seat(self, threads: int) -> Iterator[Seat]:
         """A fresh process, bound to its CPUs, with its threads set."""
-        with self.phases("start"):
-            child = self.place.fork(FAMILY, self.tick)
-        try:
+        with ExitStack() as stack:
+            with self.phases("start"):
+                child = stack.enter_context(self.place.child(FAMILY, self.tick))
             options = {"threads": threads, "cpus": cores.choose(threads, self.place.cpus)}
             child.ask("ceiling", {"what": "settle", "options": options}, tick=self.tick, within_s=ANSWER_S)
             yield Seat(self, child, threads)
-        except BaseException:
-            child.kill()
-            raise
-        finally:
-            child.close()
 
 
 class Seat:
@@ -110,18 +105,17 @@ class Seat:
     def _take(self, what: str, options: Mapping[str, Any]) -> dict[str, Any]:
         bench = self._bench
         bench.tell({"phase": f"{what}, {self.threads} threads", "done": bench.done, "total": bench.steps})
-        before = self._look()
+        before = nursery.look(bench.observer, "ceiling", self._child)
         with bench.phases("measuring"):
             request = {"what": what, "options": dict(options)}
             seen = self._child.ask("ceiling", request, tick=bench.tick, within_s=ANSWER_S)
-        judged = quiet.judge(before, self._look(), cores=len(bench.place.cpus), threads=self.threads)
+        judged = quiet.judge(
+            before,
+            nursery.look(bench.observer, "ceiling", self._child),
+            cores=len(bench.place.cpus),
+            threads=self.threads,
+        )
         return {**seen, "disturbed": judged.disturbed}
-
-    def _look(self) -> quiet.Snapshot:
-        try:
-            return self._bench.observer.snapshot(self._child.pid)
-        except ProcessLookupError:
-            raise self._child.died("ceiling") from None
 
 
 def measure(place: station.Station, tick: Tick, tell: Tell) -> tuple[ceilings.CeilingsMeasurement, list[records.Leg]]:

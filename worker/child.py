@@ -226,30 +226,31 @@ def _open(served: Served, request: Mapping[str, Any]) -> Mapping[str, Any]:
     served.session = operations.open_session(Path(request["artifact"]), strategy, request["threads"])
     loaded = time.perf_counter()
     after = quiet.resident(os.getpid())
-    first = _bind(served, request["inputs"]) if request.get("inputs") else None
+    calls = load_calls(Path(request["inputs"])) if request.get("inputs") else []
+    first = _bind(served, calls) if calls else None
     return {
         "load_s": loaded - began,
         "first_answer_s": first,
         "resident_before_bytes": before.now,
         "resident_loaded_bytes": after.now,
         "threads_set": served.session.threads,
-        "facts": {**served.session.facts, **_work(request)},
+        "facts": {**served.session.facts, **_work(request, calls)},
     }
 
 
-def _work(request: Mapping[str, Any]) -> dict[str, Any]:
+def _work(request: Mapping[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any]:
     """What the calls to come take at least; nothing where there are none, or nobody knows."""
     asked, computed = work.demand(request.get("demand")), strategies.parse(request["strategy"]).arithmetic
-    if asked is None or computed is None or not request.get("inputs"):
+    if asked is None or computed is None or not calls:
         return {}
-    shapes = [call["input_ids"].shape for call in load_calls(Path(request["inputs"]))]
+    shapes = [call["input_ids"].shape for call in calls]
     found = work.facts(asked, [(batch, length) for batch, length in shapes], computed.weight_bits)
     return {"work": {"arithmetic": computed.products, **found}}
 
 
-def _bind(served: Served, inputs: str) -> float:
+def _bind(served: Served, calls: list[dict[str, Any]]) -> float:
     """Bind every call, and time the very first one."""
-    served.calls = [served.session.bind(call) for call in load_calls(Path(inputs))]
+    served.calls = [served.session.bind(call) for call in calls]
     with served.session.calling():
         began = time.perf_counter()
         served.calls[0]()

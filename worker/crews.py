@@ -159,12 +159,12 @@ class Pair:
         run = self._run
         rest(self.seats, crew, run)
         duration = run.durations[side, len(crew)]
-        before = look(run.observer, crew, "loop")
+        before = nursery.look(run.observer, "loop", *(seat.child for seat in crew))
         started_at = time.time()
         with run.phases("legs"):
             answers = self._answers(crew, duration)
         threads = len(crew) * run.threads[side]
-        after = look(run.observer, crew, "loop")
+        after = nursery.look(run.observer, "loop", *(seat.child for seat in crew))
         seen = quiet.judge(before, after, cores=len(run.place.cpus), threads=threads)
         parts = _steady_parts(crew, answers)
         # what each process saw by itself cannot be told from the whole: every leg carries its crew's conditions
@@ -209,15 +209,6 @@ class Pair:
         return answers
 
 
-def look(observer: quiet.Observer, crew: Sequence[rounds.Seat], op: str) -> quiet.Snapshot:
-    """Counters of a crew now; ChildDied when one of its processes is gone."""
-    try:
-        return observer.snapshot(*(seat.child.pid for seat in crew))
-    except ProcessLookupError:
-        gone = next(seat.child for seat in crew if not _is_there(seat.child.pid))
-        raise gone.died(op) from None
-
-
 def rest(all_seats: Mapping[records.Side, Sequence[rounds.Seat]], crew: Sequence[rounds.Seat], run: Run) -> None:
     """Wait until every process outside a crew has stopped using CPU."""
     busy = {id(seat) for seat in crew}
@@ -239,14 +230,6 @@ def _share(
     """The energy that one process of a crew stands for: all of them run at the same time."""
     joules = rounds.joules(observer, before, after, samples_ns)
     return None if joules is None else joules / len(crew)
-
-
-def _is_there(pid: int) -> bool:
-    try:
-        quiet.cpu_clock_ns(pid)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _steady_parts(crew: Sequence[rounds.Seat], answers: Sequence[Mapping[str, Any]]) -> list[steady.Steady]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from storage import errors, settings
-from worker import channel, procfs
+from worker import channel, procfs, quiet
 
 Tick = Callable[[], None]
 """Called about every second while the supervisor waits; raises to give up (lease lost, cancelled, stopped)."""
@@ -283,6 +283,15 @@ class Nursery:
         if self._log is None or not self._log.exists():
             return ""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-STDERR_LINES:])
+
+
+def look(observer: quiet.Observer, op: str, *children: Child) -> quiet.Snapshot:
+    """Counters now, of processes that are measured together; ChildDied, with how it ended, when one is gone."""
+    try:
+        return observer.snapshot(*(child.pid for child in children))
+    except ProcessLookupError:
+        gone = next((child for child in children if _is_over(child.pid)), children[0])
+        raise gone.died(op) from None
 
 
 def environment(outer: Mapping[str, str], addresses: Collection[str] = ()) -> dict[str, str]:

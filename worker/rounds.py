@@ -96,12 +96,12 @@ class Pair:
         with run.phases("wait"):
             quiet.wait_idle(partner.child.pid, PATIENCE_S)
             run.tick()
-        before = self._look(seat)
+        before = nursery.look(run.observer, "leg", seat.child)
         started_at = time.time()
         with run.phases("legs"):
             request = {"passes": seat.passes, "rewarm_ns": REWARM_NS}
             answer = seat.child.ask("leg", request, tick=late(run.tick, run.place.settings.lease), within_s=ANSWER_S)
-        after = self._look(seat)
+        after = nursery.look(run.observer, "leg", seat.child)
         seen = quiet.judge(before, after, cores=run.cores, threads=self._threads)
         seat.peak_bytes = max(seat.peak_bytes, answer["peak_bytes"])
         return records.Leg(
@@ -122,12 +122,6 @@ class Pair:
             repeats=seat.opened.get("repeats", 1),
             joules=joules(run.observer, before, after, answer["samples_ns"]),
         )
-
-    def _look(self, seat: Seat) -> quiet.Snapshot:
-        try:
-            return self._run.observer.snapshot(seat.child.pid)
-        except ProcessLookupError:
-            raise seat.child.died("leg") from None
 
 
 @dataclass(slots=True)

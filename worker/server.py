@@ -11,7 +11,20 @@ import numpy as np
 
 from storage import records
 from storage.statistics import PairedRound
-from worker import arrivals, crews, dispatch, gains, prepare, quiet, rounds, search, server_facts, serving, station
+from worker import (
+    arrivals,
+    crews,
+    dispatch,
+    gains,
+    nursery,
+    prepare,
+    quiet,
+    rounds,
+    search,
+    server_facts,
+    serving,
+    station,
+)
 from worker.nursery import Tick
 from worker.phases import Phases
 from worker.server_facts import Job, Run, requests_needed
@@ -147,14 +160,14 @@ def serve(
     items = arrivals.mix(crew[0].items, job.spec.zipf, count, seed)
     end = float(times[-1])
     crews.rest(seats, crew, run)
-    before = crews.look(run.observer, crew, "serve")
+    before = nursery.look(run.observer, "serve", *(seat.child for seat in crew))
     started_at = time.time()
     with run.phases("legs"):
         late = rounds.late(run.tick, run.place.settings.lease)
         desk = dispatch.Crew([seat.child for seat in crew], late, rounds.ANSWER_S)
         give_up = end + (max(1.0, end / 4) if patience_s is None else patience_s)
         served = serving.run(times, items, job.rules, len(crew), desk, give_up)
-    after = crews.look(run.observer, crew, "serve")
+    after = nursery.look(run.observer, "serve", *(seat.child for seat in crew))
     seen = quiet.judge(before, after, cores=len(run.place.cpus), threads=len(crew) * run.threads[side])
     for seat in crew:
         seat.peak_bytes = max(seat.peak_bytes, seat.child.ask("memory", tick=run.tick)["peak_bytes"])
