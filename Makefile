@@ -43,13 +43,13 @@ assets: $(READY)
 		--label intent --output $(ASSETS)/intents-model
 
 test: $(READY)
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-quick: $(READY)
-	@$(BIN)/python -m pytest -n 2 -m 'not slow and not faults'
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not faults'
 
 faults: $(READY)
-	@$(BIN)/python -m pytest -n 2 -m '' tests/faults tests/acceptance tests/integration/storage/test_lifecycle_machine.py
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m '' tests/faults tests/acceptance tests/integration/storage/test_lifecycle_machine.py
 
 check: $(READY)
 	@$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -338,6 +339,39 @@ print(json.dumps({{
     assert told == {"tasks": 1, "set": 1, "heavy": [], "elsewhere": [], "pinning": True}
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_signals_are_still_handled_after_sessions_came_and_went(
+    tiny_bert: records.ModelRef, cache: Path, tmp_path: Path
+) -> None:
+    folder, _ = operations.prepare(tiny_bert, strategies.parse("openvino/fp32"), cache)
+    program = f"""
+import faulthandler, gc, signal
+from pathlib import Path
+from storage import strategies
+from worker.engine import operations
+faulthandler.enable()  # as whoever has an alternate signal stack
+signal.signal(signal.SIGALRM, lambda *_: print("handled", flush=True))
+def opened():
+    return operations.open_session(Path({str(folder)!r}), strategies.parse("openvino/fp32"), 1)
+sessions = [opened(), opened()]
+while sessions:
+    del sessions[0]
+    gc.collect()
+signal.raise_signal(signal.SIGALRM)
+"""
+    done = _python(program, tmp_path)
+    assert done.stdout == "handled\n"
+
+
+def test_preparing_leaves_the_levels_of_others_handlers_alone(tiny_bert: records.ModelRef, cache: Path) -> None:
+    handler, logger = logging.NullHandler(), logging.getLogger("nncf")
+    logger.addHandler(handler)  # as pytest adds those that it captures with, where NNCF was imported before
+    try:
+        operations.prepare(tiny_bert, strategies.parse("openvino/int8-weight-only"), cache)
+    finally:
+        logger.removeHandler(handler)
+    assert handler.level == logging.NOTSET
 
 
 def test_preparing_prints_nothing_asks_no_network_and_leaves_nothing_at_home(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from storage import errors, strategies
-from worker.engine import libraries, sessions
+from worker.engine import libraries, sessions, signal_stack
 from worker.engine.strategies import base, openvino_report
 
 GRAPH = "model.xml"
@@ -90,9 +90,10 @@ class Compiled:
 
     def open(self, folder: Path, strategy: strategies.Strategy, threads: int) -> OpenVinoSession:
         """Compile the stored graph; OpenVINO keeps no cache of it."""
-        core = ov.Core()
-        self.check(core, strategy)
-        compiled = _compile(core, folder, threads, self.properties)
+        with signal_stack.kept():
+            core = ov.Core()
+            self.check(core, strategy)
+            compiled = _compile(core, folder, threads, self.properties)
         _require(compiled, strategy, self.properties)
         facts = {**read_facts(folder), **_settings(compiled, self.properties)}
         return OpenVinoSession(compiled, facts, dynamic=self.dynamic)
@@ -262,11 +263,16 @@ def _logits_of(model: Any, inputs: tuple[str, ...]) -> Any:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """The converter and NNCF log, and NNCF draws progress bars."""
+    """For the converter and NNCF: they log, NNCF draws progress bars, and its engines leave signal stacks."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        with (
+            Path(os.devnull).open("w") as nowhere,
+            redirect_stdout(nowhere),
+            redirect_stderr(nowhere),
+            signal_stack.kept(),
+        ):
             yield
     finally:
         logging.disable(before)

@@ -205,7 +205,8 @@ def _nncf() -> Any:
     """NNCF, imported outside `silent`: its log handler would keep the closed file as its stream."""
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
+    # not `nncf.set_log_level`: it changes the handlers too, also those that somebody else shares with this logger
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf
 
 
