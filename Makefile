@@ -49,7 +49,8 @@ test-quick: $(READY)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not faults'
 
 faults: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m '' tests/faults tests/acceptance tests/integration/storage/test_lifecycle_machine.py
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m '' tests/faults tests/acceptance \
+		tests/integration/storage/test_lifecycle_machine.py tests/integration/scheduler/test_run_command.py
 
 check: $(READY)
 	@$(BIN)/ruff check .
