@@ -72,7 +72,7 @@ class Fleet:
 
     def targets(self, wanted: Wanted) -> tuple[Target, ...]:
         """What is wanted, among the hosts known now; raises as `targets.targets`."""
-        return targeting.targets(wanted, queries.hosts(self.database))
+        return targeting.targets(wanted, queries.hosts(self.database, imported=False))
 
     def plan(self, resolved: resolve.Resolved, targets: Sequence[Target], *, fresh: bool = False) -> planning.Plan:
         """A study's cases on the targets, against what the database holds; `fresh`: as new replicas."""

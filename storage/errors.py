@@ -14,7 +14,8 @@
     │   │   ├── SchemaMismatch   made by another version
     │   │   └── DatabaseReadOnly no right or no room to write
     │   ├── AlreadyRunning       another run holds this database
-    │   └── QueryError           a filter that cannot be read
+    │   ├── QueryError           a filter or query that cannot be read
+    │   └── ArchiveError         a file of studies that cannot be used
     ├── Unsupported              this host cannot do it; a result, not a failure
     ├── ChildDied                a measured process ended before its answer
     ├── ChildFailed              a measured process reported an error
@@ -80,7 +81,11 @@ class AlreadyRunning(UserError):
 
 
 class QueryError(UserError):
-    """A filter expression that cannot be read."""
+    """A filter expression, or a query in SQL, that cannot be read."""
+
+
+class ArchiveError(UserError):
+    """A file of exported studies that is damaged, newer than this program, or none."""
 
 
 class Unsupported(QuantfleetError):

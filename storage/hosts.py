@@ -28,6 +28,7 @@ def register(db: Database, *, name: str, platform: records.Platform, labels: Map
             "labels": dict(labels or {}),
             "last_seen_at": tables.now(),
             "stopped_at": sa.null(),
+            "imported_at": sa.null(),
         }
         insert = statements.insert(connection, host).values(name=name, first_seen_at=tables.now(), **fresh)
         connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=fresh))
@@ -36,8 +37,9 @@ def register(db: Database, *, name: str, platform: records.Platform, labels: Map
 def seen(db: Database, name: str) -> bool:
     """Note that a host's worker is alive; False when the host was forgotten meanwhile (register it again)."""
     values = {"last_seen_at": tables.now(), "stopped_at": sa.null()}
+    own = sa.and_(host.c.name == name, host.c.imported_at.is_(None))
     with db.transaction() as connection:
-        return connection.execute(sa.update(host).where(host.c.name == name).values(values)).rowcount > 0
+        return connection.execute(sa.update(host).where(own).values(values)).rowcount > 0
 
 
 def goodbye(db: Database, name: str) -> None:

@@ -149,7 +149,8 @@ def decline(db: Database, claim: records.Claim, reason: str) -> str:
             return _told(connection, claim, "declined", "unsupported") or _superseded(connection, claim)
         no = declined(connection, [claim.job_id]).get(claim.job_id, set())
         anywhere = row.platform_key == records.ANY_PLATFORM and row.wanted_host is None
-        known = set(connection.execute(sa.select(tables.host.c.platform_key)).scalars())
+        serving = sa.select(tables.host.c.platform_key).where(tables.host.c.imported_at.is_(None))
+        known = set(connection.execute(serving).scalars())
         others = anywhere and known - no - {claim.platform_key}
         failure = records.Failure(reason="declined" if others else "unsupported", message=reason)
         return _settle(connection, row, failure)

@@ -144,7 +144,7 @@ def _elsewhere(connection: sa.Connection, tried: Mapping[str, str]) -> dict[str,
     """
     declined = lifecycle.declined(connection, list(tried))
     here = sa.and_(tables.host.c.stopped_at.is_(None), tables.host.c.last_seen_at >= tables.now() - views.AWAY_S)
-    query = sa.select(tables.host.c.platform_key, here.label("here"))
+    query = sa.select(tables.host.c.platform_key, here.label("here")).where(tables.host.c.imported_at.is_(None))
     known = connection.execute(query).all() if declined else []
     chosen: dict[str, str] = {}
     for job_id, no in declined.items():

@@ -184,8 +184,9 @@ def studies(db: Database) -> list[StudyView]:
         return [StudyView(states=states.get(row["id"], {}), **row) for row in connection.execute(query).mappings()]
 
 
-def hosts(db: Database) -> list[HostView]:
-    """Every host that ever registered, by name."""
+def hosts(db: Database, *, imported: bool = True) -> list[HostView]:
+    """Every host that ever registered, by name; with `imported`, those too that came with another database's results:
+    for these nothing may be planned."""
     host, environment = tables.host, tables.environment
     query = (
         sa.select(
@@ -199,6 +200,7 @@ def hosts(db: Database) -> list[HostView]:
         .join(tables.platform, tables.platform.c.key == host.c.platform_key)
         .join(hardware, hardware.c.key == tables.platform.c.hardware_key)
         .join(environment, environment.c.key == tables.platform.c.environment_key)
+        .where(sa.true() if imported else host.c.imported_at.is_(None))
         .order_by(host.c.name)
     )
     with db.read() as connection:
@@ -334,7 +336,7 @@ def _ceilings(row: dict[str, Any]) -> CeilingsView:
 
 
 def _host(row: Mapping[str, Any]) -> HostView:
-    times = {name: row[name] for name in ("first_seen_at", "last_seen_at", "unseen_s", "stopped_at")}
+    times = {name: row[name] for name in ("first_seen_at", "last_seen_at", "unseen_s", "stopped_at", "imported_at")}
     return HostView(name=row["name"], platform=_platform(row), labels=row["labels"], **times)
 
 

@@ -25,6 +25,6 @@ def insert_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[Ma
         connection.execute(insert(connection, table).on_conflict_do_nothing(index_elements=["key"]), chunk)
 
 
-def chunks(items: Sequence[T]) -> Iterable[Sequence[T]]:
+def chunks(items: Sequence[T], size: int = CHUNK) -> Iterable[Sequence[T]]:
     """The items in pieces that one statement can take."""
-    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
+    return (items[start : start + size] for start in range(0, len(items), size))

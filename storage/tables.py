@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISION = "0004"
+REVISION = "0005"
 """The schema that this program reads and writes: the newest revision of the migrations."""
 
 SIDE_COLUMNS: dict[str, type[sa.types.TypeEngine[Any]]] = {
@@ -168,6 +168,7 @@ host = sa.Table(
     _time("first_seen_at", nullable=False),
     _time("last_seen_at", nullable=False),
     _time("stopped_at"),  # its worker said goodbye then; NULL while it serves, or when it just vanished
+    _time("imported_at"),  # known from another database only, since then: nothing is planned for it
 )
 
 leader = sa.Table(

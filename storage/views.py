@@ -11,7 +11,7 @@ from storage import ceilings, measurements, records
 AWAY_S = 60.0
 """A host whose worker was not seen for so long is away: four of its ticks."""
 
-Standing = Literal["here", "stopped", "away"]
+Standing = Literal["here", "stopped", "away", "imported"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -247,10 +247,14 @@ class HostView:
     last_seen_at: float
     unseen_s: float  # seconds since then, by the database's clock
     stopped_at: float | None  # its worker said goodbye then
+    imported_at: float | None = None  # known from another database only, since then
 
     @property
     def standing(self) -> Standing:
-        """`here`: it serves; `stopped`: its worker ended in order; `away`: unseen for longer than `AWAY_S`."""
+        """`here`: it serves; `stopped`: its worker ended in order; `away`: unseen for longer than `AWAY_S`;
+        `imported`: it never served here."""
+        if self.imported_at is not None:
+            return "imported"
         if self.stopped_at is not None:
             return "stopped"
         return "away" if self.unseen_s > AWAY_S else "here"

@@ -54,8 +54,8 @@ RESULT_FIELDS = tuple(field.name for field in dataclasses.fields(ResultView) if 
 SERVICES = ("baseline_service", "strategy_service")
 """What each side of a server did, see `storage.records.Service`."""
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""A text cell that begins so is run by spreadsheets (OWASP, "CSV injection")."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")
+"""A text cell that begins so is run by some spreadsheet (OWASP: "CSV Injection", and ASVS 1.2.10)."""
 
 
 def flat_comparison(row: Comparison) -> dict[str, Any]:

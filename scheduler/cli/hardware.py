@@ -174,7 +174,7 @@ def _fleet(
 
 def _platforms(opened: fleet.Fleet, wanted: str | None) -> list[records.Platform]:
     """The platforms of the hosts that are known, each once; QueryError without any."""
-    hosts = queries.hosts(opened.database)
+    hosts = queries.hosts(opened.database, imported=False)
     if not hosts:
         raise errors.QueryError(
             "no host is registered, so nobody would measure: start a worker (`quantfleet worker`) on each machine, "
@@ -182,9 +182,9 @@ def _platforms(opened: fleet.Fleet, wanted: str | None) -> list[records.Platform
         )
     found = calibration.look(opened.database)
     chosen = {one.key for one in (found if wanted is None else calibration.pick(found, wanted)) if one.hosts}
-    if not chosen:
-        raise errors.QueryError(f"no host of {wanted!r} is registered now (`quantfleet hosts` lists them)")
     platforms = {host.platform.key: host.platform for host in hosts if host.platform.hardware_key in chosen}
+    if not platforms:
+        raise errors.QueryError(f"no host of {wanted!r} is registered now (`quantfleet hosts` lists them)")
     return list(platforms.values())
 
 

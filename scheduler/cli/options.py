@@ -21,7 +21,7 @@ def _secretless(ctx: typer.Context, param: typer.CallbackParam, value: str | Non
     return value
 
 
-def _study_names(incomplete: str) -> Iterator[str]:
+def study_names(incomplete: str) -> Iterator[str]:
     """Names of the stored studies that begin so; none when the database does not answer at once."""
     from storage import queries
     from storage.database import Database
@@ -41,7 +41,7 @@ StoredStudyArgument = Annotated[
         metavar="[STUDY]",
         help="Name or id of a submitted study, or its file.",
         show_default=False,
-        autocompletion=_study_names,
+        autocompletion=study_names,
     ),
 ]
 ModelOption = Annotated[

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from scheduler import across, limits, prices, reasons
 from scheduler import compare as comparing
-from scheduler.cli import across_reasons, across_table, export, tables
+from scheduler.cli import across_reasons, across_table, export, listing, sheets, tables
 from scheduler.cli.options import DatabaseOption
 from scheduler.compare import Comparison
 from scheduler.filters import Filter, choice
@@ -58,6 +58,14 @@ DisturbedOption = Annotated[
     bool, typer.Option("--include-disturbed", help="Count results that other load or stolen time disturbed")
 ]
 SortOption = Annotated[str | None, typer.Option("--sort", help=f"Best first inside each input: {', '.join(SORTS)}")]
+ResultSortOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sort",
+        metavar="WORD|FIELD,…",
+        help=f"{', '.join(SORTS)}: best first inside each input. A field, -field (falling) or several: all rows by it",
+    ),
+]
 DetailsOption = Annotated[
     bool, typer.Option("--details", help="Several machines: also latencies, sizes and memory of each")
 ]
@@ -146,7 +154,11 @@ def results(
     threads: ThreadsOption = None,
     kind: KindOption = None,
     state: StateOption = None,
-    sort: SortOption = None,
+    where: listing.WhereOption = None,
+    columns: listing.ColumnsOption = None,
+    sort: ResultSortOption = None,
+    format_: sheets.FormatOption = None,
+    output: sheets.OutputOption = None,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
@@ -157,21 +169,24 @@ def results(
     \b
       quantfleet results --study demo
       quantfleet results --state failed
-      quantfleet results --kind accuracy --json | jq '.results[].accuracy'
+      quantfleet results --where "gain > 2 and threads == 1 and strategy ~ 'onnxruntime/*'" --sort -gain
+      quantfleet results --where "latency_p95_s < 20ms" --columns strategy,host,gain,latency_p95_s --format markdown
+      quantfleet results --kind latency -o gains.parquet
     """
     wanted = Filter(model=model, strategy=strategy, hardware=hardware, threads=threads, state=state)
-    _check(kind, sort, as_json, as_csv)
+    choice("kind", kind, KINDS)
+    chosen = sheets.format_of(format_, output, as_json=as_json, as_csv=as_csv)
+    order, fields, fits = listing.order_of(sort, tuple(SORTS)), listing.columns_of(columns), listing.test_of(where)
     with _open(database) as db:
-        listed = limits.results(_views(db, study, kind), queries.ceilings(db))
-        views = sort_rows(_in_groups(wanted.select(listed)), sort)
-        if as_json:
-            _write(export.as_json(results=map(export.flat_result, views)))
-        elif as_csv:
-            _write(export.as_csv(export.RESULT_FIELDS, map(export.flat_result, views)))
+        every = wanted.select(limits.results(_views(db, study, kind), queries.ceilings(db)))
+        views = [view for view in every if fits(view)]
+        views = listing.ordered(views, order) if order else sort_rows(_in_groups(views), sort)
+        if chosen != "table" or (views and (fields or order or output)):
+            sheets.write(listing.sheet(views, fields, order, chosen), chosen, output)
         elif views:
             _print(tables.results(views, _console().width))
         else:
-            _write(_nothing(db, study))
+            _write(f"none of {metrics.counted(len(every), 'result')} fits --where\n" if every else _nothing(db, study))
 
 
 def comparisons(db: Database, views: Sequence[ResultView], *, include_disturbed: bool = False) -> list[Comparison]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from storage import database, errors, hosts, leadership, lifecycle, outbox, plain, queries, records
+from storage import database, errors, hosts, leadership, lifecycle, outbox, plain, queries, records, sql_views
 from storage.database import Database
 from storage.migrations import runner
 from tests import builders
@@ -137,6 +138,21 @@ def test_the_views_of_people_read_it_too(old: str) -> None:
         ended = connection.execute(sa.text("SELECT state FROM v_result ORDER BY state")).scalars().all()
     assert (tuple(gain), tuple(host)) == ((2.5, "a1"), ("a1", None, 1, 1))
     assert ended == ["done", "failed", "unsupported"]
+
+
+def test_who_might_read_the_views_may_read_them_still(empty_postgres: str) -> None:
+    engine, role = sa.create_engine(database.parse(empty_postgres)), f"reader_{uuid.uuid4().hex}"
+    with engine.begin() as connection:
+        runner.upgrade(connection, "0004")
+        connection.exec_driver_sql(f"CREATE ROLE {role}")
+        connection.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+        runner.upgrade(connection)
+        for view in sql_views.VIEWS:
+            may = sa.func.has_table_privilege(role, view, "SELECT")
+            assert connection.execute(sa.select(may)).scalar_one(), view
+        connection.exec_driver_sql(f"DROP OWNED BY {role}")
+        connection.exec_driver_sql(f"DROP ROLE {role}")
+    engine.dispose()
 
 
 def test_what_was_waiting_goes_on(old: str) -> None:
