@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from scheduler import accuracy_changes, compare, drift, earlier, matching, reasons, regressions
+from scheduler import accuracy_changes, compare, drift, earlier, labels, matching, reasons, regressions
 from scheduler.accuracy_changes import AccuracyChange
 from scheduler.filters import Filter, choice
 from scheduler.regressions import Change, Rule
@@ -54,7 +54,6 @@ class Found:
     title: str  # study main → study pr-7
     asked: Asked
     split: earlier.Split
-    platforms: Mapping[str, records.Platform]  # by hardware key
     changes: tuple[Change, ...]
     accuracies: tuple[AccuracyChange, ...]
     apart: tuple[matching.Apart, ...]
@@ -78,10 +77,20 @@ class Found:
 
     @property
     def tested(self) -> int:
-        """How many cases, or accuracies, a gate has judged."""
-        timed = sum(one.verdict != "not tested" for one in self.changes) if self.asked.rule.margin is not None else 0
-        scored = sum(one.p is not None for one in self.accuracies) if self.asked.accuracy_limit is not None else 0
-        return timed + scored
+        """How many cases were tested."""
+        return sum(one.verdict != "not tested" for one in self.changes)
+
+    @property
+    def unjudged(self) -> list[str]:
+        """What was to be judged, and no case could be tested for it."""
+        times = ["regression"] if self.asked.rule.margin is not None and not self.tested else []
+        scored = any(one.p is not None for one in self.accuracies)
+        return times + (["loss of accuracy"] if self.asked.accuracy_limit is not None and not scored else [])
+
+    def name(self, row: compare.Comparison) -> str:
+        """A case in a sentence, with its machine where there are several."""
+        where = f" on {labels.short_cpu(row.cpu)}" if len(self.split.steps) > 1 else ""
+        return f"{matching.named(row)}{where}"
 
     @property
     def fails(self) -> bool:
@@ -113,7 +122,8 @@ def find(
         found.earlier, found.later, lambda job_id: queries.predictions(db, job_id),
         fdr=asked.rule.fdr, limit=asked.accuracy_limit,
     )  # fmt: skip
-    if not matched.pairs and not accuracies:
+    broken = asked.gates and any(one.reason == "broken" for one in matched.apart)
+    if not matched.pairs and not accuracies and not broken:
         _nothing(title, before, after, found, matched)
     lookup = _Samples(db, [row for pair in matched.pairs for row in pair], watch)
     moved = drift.drifts((row for pair in matched.pairs for row in pair), lookup)
@@ -122,7 +132,6 @@ def find(
         title=title,
         asked=asked,
         split=found,
-        platforms={one.hardware_key: one for one in platforms},
         changes=told,
         accuracies=accuracies,
         apart=matched.apart,

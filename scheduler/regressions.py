@@ -1,8 +1,9 @@
 """What changed between an earlier measurement and a later one of the same cases, and what got worse (pure).
 
 The unit of replication is the session, one pair of fresh processes; numbers are compared as means of logarithms, so
-that a difference is a ratio. Times differ between jobs also by the machine's drift (`scheduler.drift`); gains do not,
-for each is taken against the baseline of the same session.
+that a difference is a ratio. A gain is taken against the baseline of the same session, so that whatever the machine did
+in that hour is in both sides of it: gains are what is judged unless it is asked otherwise. Times differ by the
+machine's drift too (`scheduler.drift`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from scheduler.compare import Comparison
 from scheduler.drift import Lookup
@@ -42,8 +43,8 @@ class Rule:
     """What is tested."""
 
     fdr: float = 0.05  # expected share of false ones among the changes, and among the regressions, that are told
-    margin: float | None = None  # a loss up to this share (0.03: 3 %) is no regression; None: no regressions are told
-    judge: Literal["time", "gain"] = "time"  # whose losses are regressions
+    margin: float | None = None  # a slowdown up to this share (0.03: 3 %) is no regression; None: none is told
+    judge: Literal["time", "gain"] = "gain"  # whose losses are regressions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,10 +102,11 @@ def blind(found: Iterable[Change], rule: Rule) -> list[Change]:
 def _change(earlier: Comparison, later: Comparison, sessions: Lookup, rule: Rule, drift: Component | None) -> Change:
     before, after = ([list(sessions(row.kind, job_id)) for job_id in row.job_ids] for row in (earlier, later))
     note = _untestable(earlier, later, before, after)
-    effects: dict[Number, Effect | None] = dict.fromkeys(_READ)
+    effects: dict[str, Effect | None] = {number: None for number in _READ}
     if note is None:
-        shares = _drift_of(drift, before, after)
-        effects = {number: _effect(number, before, after, rule, shares) for number in _READ}
+        # once for each side: several jobs of one hour share it, so they do not average it
+        twice = [] if drift is None else [Component(variance=2 * drift.variance, df=drift.df)]
+        effects = {number: _effect(number, before, after, rule, twice) for number in _READ}
     return Change(
         earlier=earlier,
         later=later,
@@ -130,14 +132,6 @@ def _untestable(earlier: Comparison, later: Comparison, before: Jobs, after: Job
         if most < LEAST:
             return f"too few sessions {when}: {metrics.counted(most, 'session')} in a job, {LEAST} needed"
     return None
-
-
-def _drift_of(drift: Component | None, before: Jobs, after: Jobs) -> list[Component]:
-    """What drift adds to the variance of a difference: each side's jobs average it."""
-    if drift is None:
-        return []
-    share = sum(1 / sum(len(job) >= LEAST for job in jobs) for jobs in (before, after))
-    return [Component(variance=drift.variance * share, df=drift.df)]
 
 
 def _effect(number: Number, before: Jobs, after: Jobs, rule: Rule, drift: Sequence[Component]) -> Effect:
@@ -171,7 +165,8 @@ def _adjusted(found: Sequence[Change], number: Number) -> list[Change]:
     changed = list(found)
     for (place, effect), p, p_worse in zip(tested, plain, worse, strict=True):
         told = None if effect.p_worse is None else p_worse
-        changed[place] = replace(changed[place], **{number: replace(effect, p_adjusted=p, p_worse_adjusted=told)})
+        adjusted: dict[str, Any] = {number: replace(effect, p_adjusted=p, p_worse_adjusted=told)}
+        changed[place] = replace(changed[place], **adjusted)
     return changed
 
 

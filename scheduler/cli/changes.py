@@ -20,7 +20,7 @@ from storage.database import Database
 
 PANEL = "Against an earlier measurement"
 
-JUDGES = ("time", "gain")
+JUDGES = ("gain", "time")
 
 MANY = 100
 """Jobs whose samples are read with a bar to watch."""
@@ -62,7 +62,7 @@ FailOption = Annotated[
     typer.Option(
         "--fail-on-regression",
         metavar="PERCENT",
-        help="End with 1 where a case is shown to be worse by more than this: 3%",
+        help="End with 1 where a case is shown to be slower by more than this: 3%",
         rich_help_panel=PANEL,
     ),
 ]
@@ -71,7 +71,7 @@ JudgeOption = Annotated[
     typer.Option(
         "--judge",
         metavar="NUMBER",
-        help="What is a regression: a longer time, or a smaller gain [default: time]",
+        help="What is judged: gain (slower beside its baseline) or time (slower, full stop) [default: gain]",
         show_default=False,
         rich_help_panel=PANEL,
     ),
@@ -116,7 +116,7 @@ def asked(
     rule = Rule(
         fdr=_rate(fdr),
         margin=None if fail_on_regression is None else percent("--fail-on-regression", fail_on_regression),
-        judge=cast(Literal["time", "gain"], choice("judge", judge, JUDGES) or "time"),
+        judge=cast(Literal["time", "gain"], choice("judge", judge, JUDGES) or "gain"),
     )
     limit = None if fail_on_accuracy_loss is None else points("--fail-on-accuracy-loss", fail_on_accuracy_loss)
     return Asked(study=against, environment=environment, before=before, rule=rule, accuracy_limit=limit)
@@ -144,12 +144,19 @@ def points(option: str, text: str) -> float:
     return float(found.group(1)) / 100
 
 
-def show(db: Database, asked: Asked, wanted: Filter, *, study: str | None, kinds: Sequence[str],
-         include_disturbed: bool, as_json: bool, as_csv: bool) -> bool:  # fmt: skip
+def show(
+    db: Database,
+    asked: Asked,
+    wanted: Filter,
+    *,
+    study: str | None,
+    kinds: Sequence[str],
+    disturbed: bool,
+    as_json: bool,
+    as_csv: bool,
+) -> bool:
     """Print what changed; whether the command is to fail for it. QueryError where a gate has nothing to judge."""
-    found = changes.find(
-        db, asked, wanted, study=study, kinds=kinds, include_disturbed=include_disturbed, watch=_watched
-    )
+    found = changes.find(db, asked, wanted, study=study, kinds=kinds, include_disturbed=disturbed, watch=_watched)
     if as_json:
         common.print_json(**changes_export.document(found))
     elif as_csv:
@@ -157,8 +164,10 @@ def show(db: Database, asked: Asked, wanted: Filter, *, study: str | None, kinds
     else:
         console = Console(highlight=False)
         console.print(changes_table.render(found, console.width))
-    if asked.gates and not found.tested and not found.fails:
-        raise errors.QueryError("nothing could be tested, so that no regression can be ruled out (see above)")
+    if found.unjudged and not found.fails:
+        raise errors.QueryError(
+            f"nothing could be tested, so that no {' and no '.join(found.unjudged)} can be ruled out"
+        )
     return found.fails
 
 

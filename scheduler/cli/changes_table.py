@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from scheduler import compare, labels, matching, regressions
+from scheduler import compare, labels, regressions
 from scheduler.accuracy_changes import AccuracyChange
 from scheduler.changes import Found
 from scheduler.cli import tables
@@ -19,7 +21,7 @@ from storage import metrics
 REGRESSION = "✗"
 """How a regression is shown."""
 
-WORSE = {"time": "slower", "gain": "worse in gain"}
+WORSE = {"time": "slower", "gain": "slower beside its baseline"}
 """What a regression of each number is called."""
 
 
@@ -52,21 +54,22 @@ def _machine(found: Found, hardware: str, changes: Sequence[Change], width: int)
     )
     if step.changed:
         yield Text(tables.clean("; ".join(step.changed)), overflow="fold")
-    columns = _columns(found.asked.rule.fdr)
+    columns = _columns(found.asked.rule)
     sections = [
         (heading, list(part)) for heading, part in itertools.groupby(changes, key=lambda c: compare.shape(c.later))
     ]
     yield from tables.folded(_STRATEGY, columns, sections, width)
 
 
-def _columns(fdr: float) -> list[Column[Change]]:
+def _columns(rule: regressions.Rule) -> list[Column[Change]]:
+    """What is judged carries the mark of regressions."""
     return [
         Column(title="p50 then → now", cell=_latency),
         Column(title="rows/s then → now", cell=_rate),
-        Column(title="time [95 %]", cell=lambda one: _time(one, fdr), left=True, always=True),
+        Column(title="time [95 %]", cell=lambda one: _judged(one, "time", rule), left=True, always=True),
         Column(title="baseline's time [95 %]", cell=lambda one: _shift(one.baseline_time), left=True),
         Column(title="gain then → now", cell=_gains),
-        Column(title="gain's change [95 %]", cell=lambda one: _gain(one, fdr), left=True),
+        Column(title="gain's change [95 %]", cell=lambda one: _judged(one, "gain", rule), left=True),
         Column(title="sessions then, now", cell=lambda one: f"{one.earlier_sessions}, {one.sessions}"),
     ]
 
@@ -94,17 +97,10 @@ def _gains(one: Change) -> str:
     return tables.NOTHING if before is None or after is None else f"{metrics.ratio(before)} → {metrics.ratio(after)}"
 
 
-def _time(one: Change, fdr: float) -> str:
-    return _shift(one.time, _marks(one.time, fdr, one.regression))
-
-
-def _gain(one: Change, fdr: float) -> str:
-    return _shift(one.gain, _marks(one.gain, fdr, False))
-
-
-def _marks(effect: Effect | None, fdr: float, regression: bool) -> str:
-    shown = "*" if effect is not None and effect.p_adjusted <= fdr else ""
-    return shown + (REGRESSION if regression else "")
+def _judged(one: Change, number: Literal["time", "gain"], rule: regressions.Rule) -> str:
+    effect = one.time if number == "time" else one.gain
+    shown = "*" if effect is not None and effect.p_adjusted <= rule.fdr else ""
+    return _shift(effect, shown + (REGRESSION if one.regression and rule.judge == number else ""))
 
 
 def _shift(effect: Effect | None, marks: str = "") -> str:
@@ -143,12 +139,12 @@ _ACCURACY: tuple[Column[AccuracyChange], ...] = (
 
 def _lists(found: Found) -> Iterator[tuple[str, list[str]]]:
     yield "what ran otherwise", list(found.otherwise)
-    yield "not tested", _counted((matching.named(one.later), one.note) for one in found.changes if one.note)
+    yield "not tested", _counted((found.name(one.later), one.note) for one in found.changes if one.note)
     yield (
         "accuracies not compared",
         [f"{one.model}, {one.strategy}: {one.note}" for one in found.accuracies if one.note],
     )
-    yield "cases not compared", _counted((matching.named(one.row), one.text) for one in found.apart)
+    yield "cases not compared", _counted((found.name(one.row), one.text) for one in found.apart)
     yield "notes", list(found.split.notes)
 
 
@@ -166,14 +162,14 @@ def _more(count: int) -> str:
 
 def _legend(found: Found) -> Iterator[Text]:
     rule = found.asked.rule
-    rate = metrics.percent(rule.fdr, 0 if rule.fdr >= 0.01 else 1)
+    rate = f"{100 * rule.fdr:g} %"
     if found.changes:
         yield _dim("time: now ÷ then, of a call in means of sessions (pairs of fresh processes); above 0 is slower")
-        yield _dim("gain: over the baseline of the same session, so that the machine's drift cancels")
+        yield _dim("gain: over the baseline of the same session, so that what the machine did in that hour cancels")
         yield _dim(
             f'* a change: Welch\'s t on the log scale, of "none"; {rate} of all * may be false (Benjamini-Hochberg)'
         )
-        yield from (_dim(line) for line in _drift(found))
+        yield from (_dim(line) for line in (*_drift(found), *_moved(found)))
     if found.accuracies:
         yield _dim(f'accuracy: exact McNemar test of "none", {rate} of the verdicts may be false (Benjamini-Hochberg)')
 
@@ -189,6 +185,20 @@ def _drift(found: Found) -> Iterator[str]:
             yield f"{cpu}: times drift by {metrics.percent(deviation)} from job to job (its baselines), which counts"
 
 
+def _moved(found: Found) -> Iterator[str]:
+    """What became of the baselines, which tells a machine that changed from a strategy that did."""
+    for step in found.split.steps:
+        own = [one for one in found.changes if one.later.hardware_key == step.hardware_key]
+        ratios = [one.baseline_time.ratio for one in own if one.baseline_time]
+        if ratios:
+            whose = "the software is the same, so it is the machine"
+            if step.earlier != step.later:
+                whose = "by the machine, or by software that is theirs too"
+            cpu, percent = labels.short_cpu(own[0].later.cpu), 100 * (statistics.median(ratios) - 1)
+            cases = metrics.counted(len(ratios), "case")
+            yield f"{cpu}: baselines take {percent:+.1f} % now (median of {cases}): {whose}"
+
+
 def _conclusion(found: Found) -> Iterator[Text]:
     if found.asked.rule.margin is not None:
         yield from _regressions(found, found.asked.rule.margin)
@@ -197,15 +207,15 @@ def _conclusion(found: Found) -> Iterator[Text]:
         lost = [f"{one.model}, {one.strategy} by {-100 * (one.difference or 0):.1f} points" for one in found.lost]
         yield _said(lost, f"accuracy lost, more than {limit}", f"no accuracy is shown to have lost more than {limit}")
     if found.asked.gates and found.broken:
-        yield _said([matching.named(one.row) for one in found.broken], "a number then, and a failure now", "")
+        yield _said([found.name(one.row) for one in found.broken], "a number then, and a failure now", "")
 
 
 def _regressions(found: Found, margin: float) -> Iterator[Text]:
     rule = found.asked.rule
-    what, limit = WORSE[rule.judge], metrics.percent(margin, 0 if round(100 * margin, 6).is_integer() else 1)
-    tested = metrics.counted(sum(one.verdict != "not tested" for one in found.changes), "case")
+    what, limit = WORSE[rule.judge], f"{100 * margin:g} %"
+    tested = metrics.counted(found.tested, "case")
     yield _dim(f'{REGRESSION} a regression: of "{what} by {limit} at most" (one-sided, adjusted likewise) is rejected')
-    names = [matching.named(one.later) for one in found.worse]
+    names = [found.name(one.later) for one in found.worse]
     yield _said(
         names,
         f"of {tested}, {what} by more than {limit}",

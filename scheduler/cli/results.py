@@ -132,8 +132,8 @@ def compare(
     over.check(axis, {"--details": details, "--explain": explain, "--csv": as_csv})
     with _open(database) as db:
         if asked is not None:
-            told = {"kinds": [kind] if kind else KINDS, "include_disturbed": include_disturbed}
-            if changes.show(db, asked, wanted, study=study, **told, as_json=as_json, as_csv=as_csv):
+            kinds, form = [kind] if kind else KINDS, {"as_json": as_json, "as_csv": as_csv}
+            if changes.show(db, asked, wanted, study=study, kinds=kinds, disturbed=include_disturbed, **form):
                 raise typer.Exit(1)
             return
         views = _views(db, study, kind)

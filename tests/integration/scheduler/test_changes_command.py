@@ -45,7 +45,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
-def legs(milliseconds: float, pairs: int, noise: float, baseline_ms: float = 10.0) -> list[records.Leg]:
+def legs(milliseconds: float, pairs: int, noise: float, baseline_ms: float) -> list[records.Leg]:
     rng = np.random.default_rng(int(milliseconds * 1000))
     sides = (("baseline", baseline_ms), ("strategy", milliseconds))
     return [
@@ -68,13 +68,14 @@ def measure(
     pairs: int = 6,
     noise: float = 0.004,
     replica: int = 0,
+    baseline_ms: float = 10.0,
     **changes: Any,
 ) -> str:
     """A latency of a study, with the samples that gave it."""
     held = claim(db, study, where, case or builders.case(), replica)
     gain = records.Interval(value=10 / milliseconds, low=9.9 / milliseconds, high=10.1 / milliseconds)
     given = {"gain": gain, "strategy": builders.side(INT8, milliseconds / 1000), "flags": (), **changes}
-    assert lifecycle.finish(db, held, builders.latency(**given), legs(milliseconds, pairs, noise))
+    assert lifecycle.finish(db, held, builders.latency(**given), legs(milliseconds, pairs, noise, baseline_ms))
     return held.job_id
 
 
@@ -104,8 +105,8 @@ def test_a_regression_ends_with_1_and_says_what_was_tested(upgraded: str, run: R
         "study main → study pr-7",
         "torch: 2.12.1 → 2.13.0",
         "4.00 → 4.40 ms",
-        "✗ 1 of 2 cases, slower by more than 3 %: minilm, torch/int8-dynamic (b1×l16, 1 thread)",
-        '✗ a regression: of "slower by 3 % at most" (one-sided, adjusted likewise) is rejected',
+        "✗ 1 of 2 cases, slower beside its baseline by more than 3 %: minilm, torch/int8-dynamic (b1×l16, 1 thread)",
+        '✗ a regression: of "slower beside its baseline by 3 % at most" (one-sided, adjusted likewise) is rejected',
     ):
         assert part in ended.said
     assert max(map(len, ended.out.splitlines())) <= 80
@@ -115,7 +116,19 @@ def test_a_regression_ends_with_1_and_says_what_was_tested(upgraded: str, run: R
 def test_a_slowdown_within_the_margin_ends_with_0(upgraded: str, run: Run, margin: str) -> None:
     ended = run("--database", upgraded, "--against", "main", "--fail-on-regression", margin)
     assert ended.code == 0, ended.said
-    assert "no case of 2 cases is shown to be slower by more than 1" in ended.said
+    assert "no case of 2 cases is shown to be slower beside its baseline by more than 1" in ended.said
+
+
+def test_a_slower_machine_is_no_regression_of_its_gains_but_a_longer_time(sqlite: str, run: Run) -> None:
+    with Database.open(sqlite) as db:
+        measure(db, "main", NEW, 4.0)
+        measure(db, "pr-7", NEW, 4.4, replica=1, baseline_ms=11.0)
+    common = ("--database", sqlite, "--against", "main", "--fail-on-regression", "3%")
+    gains, times = run(*common), run(*common, "--judge", "time")
+    assert (gains.code, times.code) == (0, 1)
+    assert "✗ 1 of 1 case, slower by more than 3 %" in times.said
+    assert "baselines take +10." in gains.said
+    assert "the software is the same, so it is the machine" in gains.said
 
 
 def test_without_a_gate_a_slowdown_is_told_and_the_command_succeeds(upgraded: str, run: Run) -> None:
@@ -175,6 +188,15 @@ def test_a_case_that_fails_now_is_a_regression_and_one_that_is_new_is_told(upgra
     assert "minilm, onnxruntime/fp32 (b1×l16, 1 thread): measured now only" in ended.said
 
 
+def test_a_study_of_which_every_case_fails_now_does_not_pass(sqlite: str, run: Run) -> None:
+    with Database.open(sqlite) as db:
+        measure(db, "main", OLD, 5.0)
+        failure = records.Failure(reason="failed", message="no such operator")
+        lifecycle.fail(db, claim(db, "pr-7", NEW, builders.case()), failure, final=True)
+    assert run("--database", sqlite, "--against", "main", "--fail-on-regression", "3%").code == 1
+    assert run("--database", sqlite, "--against", "main").code == 2
+
+
 def test_an_accuracy_that_is_lost_is_a_regression_where_asked_for(upgraded: str, run: Run) -> None:
     with Database.open(upgraded) as db:
         for study, where, wrong in (("main", OLD, 0), ("pr-7", NEW, 12)):
@@ -186,6 +208,8 @@ def test_an_accuracy_that_is_lost_is_a_regression_where_asked_for(upgraded: str,
     assert lost.code == 1
     assert "✗ 1 accuracy lost, more than 0.5 points: minilm, torch/int8-dynamic by 6.0 points" in lost.said
     assert run(*common, "--fail-on-accuracy-loss", "8pt").code == 0
+    without = run(*common, "--fail-on-accuracy-loss", "8pt", "--kind", "latency")
+    assert (without.code, "so that no loss of accuracy can be ruled out" in without.err) == (2, True)
     (change,) = json.loads(run(*common, "--json").out)["accuracies"]
     assert (change["verdict"], change["difference"], change["rows"]) == ("loses", -0.06, 200)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ class Machine:
         self._drift, self._noise = drift, noise
         self.sessions: dict[str, list[Session]] = {}
 
-    def job(self, pairs: int = 6, **given: object) -> ResultView:
+    def job(self, pairs: int = 6, **given: Any) -> ResultView:
         view = latency_view(**given)
         logs = math.log(0.01) + self._rng.normal(0, self._drift) + self._rng.normal(0, self._noise, pairs)
         self.sessions[view.job_id] = [Session(pair=n, log_time=0.0, log_baseline=log) for n, log in enumerate(logs)]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from scheduler.compare import Comparison, compare
@@ -33,7 +35,7 @@ def test_a_model_of_another_name_is_the_same_case_where_its_content_is() -> None
         {"hardware_key": "h2"},
     ],
 )
-def test_a_case_that_one_side_has_alone_is_told(changed: dict[str, object]) -> None:
+def test_a_case_that_one_side_has_alone_is_told(changed: dict[str, Any]) -> None:
     found = match(rows(latency_view()), rows(latency_view(**changed)))
     assert found.pairs == ()
     assert sorted((one.reason, one.text) for one in found.apart) == [
@@ -49,7 +51,7 @@ def test_a_case_that_one_side_has_alone_is_told(changed: dict[str, object]) -> N
         ({"input_digest": "b"}, "not compared: the input differs (input-a then, b now)"),
     ],
 )
-def test_another_content_under_the_same_name_is_told_and_not_compared(changed: dict[str, object], text: str) -> None:
+def test_another_content_under_the_same_name_is_told_and_not_compared(changed: dict[str, Any], text: str) -> None:
     found = match(rows(latency_view()), rows(latency_view(**changed)))
     assert (found.pairs, [(one.reason, one.text) for one in found.apart]) == ((), [("content", text)])
 

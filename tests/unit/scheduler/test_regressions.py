@@ -88,17 +88,17 @@ def test_the_drift_of_a_machine_counts_in_times_and_not_in_gains() -> None:
     (plain,), (drifting,) = study.changes(Rule()), study.changes(Rule(), drift=0.04)
     assert plain.time is not None
     assert drifting.time is not None
-    assert (plain.verdict, drifting.verdict) == ("worse", "no change shown")
+    assert plain.time.p_adjusted < 0.05 < drifting.time.p_adjusted
     assert drifting.time.half_width > 3 * plain.time.half_width
     assert drifting.gain == plain.gain
 
 
-def test_more_jobs_average_the_drift() -> None:
+def test_more_jobs_of_one_hour_do_not_average_the_drift() -> None:
     one, four = Study(), Study()
     one.case(0.05)
     four.case(0.05, jobs=4)
     widths = [found.time.half_width for study in (one, four) for found in study.changes(Rule(), 0.04) if found.time]
-    assert widths[1] == pytest.approx(widths[0] / 2, rel=0.15)
+    assert widths[1] == pytest.approx(widths[0], rel=0.15)
 
 
 @pytest.mark.parametrize("slowdown", [0.0, 0.03], ids=["nothing changed", "all are at the margin itself"])
