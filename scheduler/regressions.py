@@ -102,7 +102,7 @@ def blind(found: Iterable[Change], rule: Rule) -> list[Change]:
 def _change(earlier: Comparison, later: Comparison, sessions: Lookup, rule: Rule, drift: Component | None) -> Change:
     before, after = ([list(sessions(row.kind, job_id)) for job_id in row.job_ids] for row in (earlier, later))
     note = _untestable(earlier, later, before, after)
-    effects: dict[str, Effect | None] = {number: None for number in _READ}
+    effects: dict[str, Effect | None] = dict.fromkeys(map(str, _READ))
     if note is None:
         # once for each side: several jobs of one hour share it, so they do not average it
         twice = [] if drift is None else [Component(variance=2 * drift.variance, df=drift.df)]
