@@ -19,6 +19,7 @@ from scheduler.regressions import Change, Rule
 from scheduler.sessions import Session, sessions
 from storage import errors, queries, records
 from storage.database import Database
+from storage.estimates import Component
 from storage.views import ResultView
 
 EXPLAINED = 10
@@ -211,7 +212,7 @@ class _Samples:
         return self._known[job_id]
 
 
-def _deviation(found: drift.Component | None) -> float | None:
+def _deviation(found: Component | None) -> float | None:
     return None if found is None else math.sqrt(found.variance)
 
 

@@ -146,8 +146,10 @@ def _changed(earlier: records.Environment, later: records.Environment) -> list[s
 def _twice(earlier: Sequence[ResultView], later: Sequence[ResultView], fresh: Sequence[ResultView]) -> Iterable[str]:
     shared = len(later) - len(fresh)
     if shared and earlier:
-        what = "1 result belongs" if shared == 1 else f"{shared} results belong"
-        yield f"{what} to both sides and tells no change: measure again with --fresh"
+        what = (
+            "1 result belongs to both sides and tells" if shared == 1 else f"{shared} results belong to both and tell"
+        )
+        yield f"{what} no change: measure again with --fresh"
 
 
 def _left_out(

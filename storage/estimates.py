@@ -99,7 +99,8 @@ def difference(earlier: Estimate, later: Estimate, *shared: Component) -> Differ
 
     The variances of the two need not be alike. `shared`: further variances of the difference.
     """
-    parts = [(one.variance, one.df) for one in (earlier, later, *shared) if one.variance > 0]
+    every: Sequence[Estimate | Component] = (earlier, later, *shared)
+    parts = [(one.variance, one.df) for one in every if one.variance > 0]
     variance = sum(part for part, _ in parts)
     df = variance**2 / sum(part**2 / df for part, df in parts) if parts else min(earlier.df, later.df)
     return Difference(value=later.mean - earlier.mean, error=math.sqrt(variance), df=df)

@@ -75,7 +75,7 @@ def test_a_regression_is_a_loss_beyond_the_margin_not_just_any_loss() -> None:
 def test_what_slows_down_both_sides_is_a_longer_time_but_no_smaller_gain() -> None:
     study = Study()
     study.case(both=0.10)
-    (timed,), (gained,) = (study.changes(Rule(margin=0.03, judge=judge)) for judge in ("time", "gain"))  # type: ignore[arg-type]
+    (timed,), (gained,) = (study.changes(Rule(margin=0.03, judge=judge)) for judge in ("time", "gain"))
     assert (timed.verdict, timed.regression) == ("worse", True)
     assert (gained.verdict, gained.regression) == ("no change shown", False)
     assert gained.baseline_time is not None

@@ -28,7 +28,7 @@ def test_a_pair_of_processes_is_one_session_with_its_own_gain() -> None:
 
 
 def test_rounds_are_averaged_on_the_log_scale() -> None:
-    legs = [leg(side, 0, time, round=number) for number, time in enumerate((2, 8)) for side in ("baseline", "strategy")]  # type: ignore[arg-type]
+    legs = [leg(side, 0, time, round=number) for number, time in enumerate((2, 8)) for side in ("baseline", "strategy")]
     assert math.exp(sessions("latency", legs)[0].log_time) == pytest.approx(0.004)
 
 
