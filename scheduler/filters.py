@@ -27,6 +27,8 @@ class Row(Protocol):
     @property
     def threads(self) -> int | None: ...  # noqa: D102
     @property
+    def input(self) -> str | None: ...  # noqa: D102
+    @property
     def state(self) -> str: ...  # noqa: D102
 
 
@@ -41,6 +43,7 @@ class Filter:
     strategy: str | None = None  # pattern over normal forms
     hardware: str | None = None  # pattern over CPU and host names, part of a CPU's name, or start of a key
     threads: int | None = None  # asked for
+    input: str | None = None  # pattern over labels, or over what stands before a label's first comma; x means ×
     state: str | None = None  # done, unsupported, …
 
     def select(self, rows: Iterable[R]) -> list[R]:
@@ -64,8 +67,18 @@ class Filter:
             ("strategy", lambda row: matches(self.strategy, row.strategy), lambda row: [row.strategy]),
             ("hardware", self._on_hardware, _machine),
             ("threads", lambda row: row.threads == self.threads, _threads),
+            ("input", self._of_input, lambda row: [row.input] if row.input else []),
             ("state", lambda row: row.state == self.state, lambda row: [row.state]),
         )
+
+    def kept(self, rows: Iterable[R]) -> list[R]:
+        """The rows that fit, be it none."""
+        tests = [test for name, test, _ in self._tests() if getattr(self, name) is not None]
+        return [row for row in rows if all(test(row) for test in tests)]
+
+    def _of_input(self, row: Row) -> bool:
+        labels_ = [] if row.input is None else [row.input, row.input.partition(",")[0]]
+        return any(matches(self.input, text) for label in labels_ for text in (label, label.replace("×", "x")))
 
     def _on_hardware(self, row: Row) -> bool:
         wanted = (self.hardware or "").lower()

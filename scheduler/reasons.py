@@ -61,8 +61,25 @@ class _Side:
 
     def facts(self, side: str) -> Mapping[str, Any]:
         """Facts of strategy or baseline, those of its artifact below them."""
-        document = self.view.document.get(side) or {}
-        return {**((document.get("artifact") or {}).get("facts") or {}), **(document.get("facts") or {})}
+        return facts_of(self.view, side)
+
+
+def facts_of(view: ResultView, side: str) -> Mapping[str, Any]:
+    """What a result tells of how its strategy or baseline ran, its artifact's facts below the others."""
+    document = view.document.get(side) or {}
+    return {**((document.get("artifact") or {}).get("facts") or {}), **(document.get("facts") or {})}
+
+
+def ran_otherwise(earlier: ResultView, later: ResultView) -> list[str]:
+    """`kernels of the strategy: … → …` for each witness that two results of one case both have, and that differs."""
+    found = []
+    for side in ("strategy", "baseline"):
+        before, after = facts_of(earlier, side), facts_of(later, side)
+        for name in WITNESSES:
+            if name in before and name in after and before[name] != after[name]:
+                what = f"{name.replace('_', ' ')} of the {side}"
+                found.append(f"{what}: {_shown(before[name])} → {_shown(after[name])}")
+    return found
 
 
 def explain(beside: Across, views: Iterable[ResultView], known: limits.Known) -> list[Difference]:

@@ -9,6 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 
+_TINY = 1e-300
+"""In place of a zero that would be divided by."""
+
+
 @functools.cache
 def t_quantile(p: float, df: float) -> float:
     """Quantile `p` of Student's t with `df` degrees of freedom (any number > 0), to about 1e-8 relative."""
@@ -21,16 +25,26 @@ def t_quantile(p: float, df: float) -> float:
     low, high = 0.0, 1.0
     while _t_upper_tail(high, df) > 1 - p:
         high *= 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_upper_tail(middle, df) > 1 - p else (low, middle)
-    return (low + high) / 2
+    t = (low + high) / 2
+    for _ in range(80):  # Newton's steps; where one leaves the bracket, its middle
+        beyond = _t_upper_tail(t, df) - (1 - p)
+        low, high = (t, high) if beyond > 0 else (low, t)
+        step = beyond / _t_density(t, df)
+        if abs(step) <= 1e-13 * t:
+            return t + step
+        t = t + step if low < t + step < high else (low + high) / 2
+    return t
 
 
 def f_upper_tail(value: float, df1: float, df2: float) -> float:
     """P(F > value) of Fisher's F; the p of a ratio of variances with `df1` and `df2` degrees of freedom."""
     scaled = df1 * value
     return _incomplete_beta(df2 / 2, df1 / 2, df2 / (df2 + scaled), scaled / (df2 + scaled))
+
+
+def t_upper_tail(t: float, df: float) -> float:
+    """P(T > t) of Student's t with `df` degrees of freedom: the one-sided p of a t statistic."""
+    return _t_upper_tail(t, df) if t >= 0 else 1.0 - _t_upper_tail(-t, df)
 
 
 def binomial_cdf(n: int, p: float) -> npt.NDArray[np.float64]:
@@ -40,6 +54,11 @@ def binomial_cdf(n: int, p: float) -> npt.NDArray[np.float64]:
     logs = n * math.log1p(-p) + np.concatenate(([0.0], np.cumsum(steps)))
     cumulative: npt.NDArray[np.float64] = np.cumsum(np.exp(logs))
     return cumulative
+
+
+def _t_density(t: float, df: float) -> float:
+    log_front = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - math.log(df * math.pi) / 2
+    return math.exp(log_front - (df + 1) / 2 * math.log1p(t * t / df))
 
 
 def _t_upper_tail(t: float, df: float) -> float:
@@ -58,12 +77,18 @@ def _incomplete_beta(a: float, b: float, x: float, rest: float) -> float:
 
 
 def _beta_fraction(a: float, b: float, x: float) -> float:
-    """The continued fraction 1 + d1/(1 + d2/(1 + …)), evaluated from its far end."""
-    value = 1.0
-    for n in range(200, 0, -1):
+    """The continued fraction 1 + d1/(1 + d2/(1 + …)) by Lentz's method, until it stands still."""
+    value = upper = 1.0
+    lower = 0.0
+    for n in range(1, 2000):
         m = n // 2
-        term = m * (b - m) / ((a + 2 * m - 1) * (a + 2 * m)) if n % 2 == 0 else None
-        if term is None:
-            term = -(a + m) * (a + b + m) / ((a + 2 * m) * (a + 2 * m + 1))
-        value = 1.0 + term * x / value
+        if n % 2 == 0:
+            term = m * (b - m) / ((a + 2 * m - 1) * (a + 2 * m)) * x
+        else:
+            term = -(a + m) * (a + b + m) / ((a + 2 * m) * (a + 2 * m + 1)) * x
+        lower = 1 / ((1 + term * lower) or _TINY)
+        upper = (1 + term / upper) or _TINY
+        value *= upper * lower
+        if abs(upper * lower - 1) < 1e-15:
+            break
     return value

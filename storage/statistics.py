@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from storage import distributions, records
+from storage import distributions, estimates, records
 
 LEVEL = 0.95
 """Confidence level of every interval that is shown."""
@@ -106,14 +106,15 @@ def combined_gain(replicas: Sequence[GainEstimate], level: float = LEVEL) -> rec
     usable = [one for one in replicas if one.pairs >= 2] or list(replicas)
     if len(usable) == 1:
         return usable[0].interval
-    logs = np.array([math.log(one.interval.value) for one in usable])
-    spread, own = float(logs.var(ddof=1)) / len(logs), sum(_own_variance(one) for one in usable) / len(logs) ** 2
-    own_df = sum(one.pairs - 1 for one in usable)
-    agree = own > 0 and distributions.f_upper_tail(spread / own, len(logs) - 1, own_df) >= 0.25
-    df = own_df if agree else len(logs) - 1
-    half = distributions.t_quantile((1 + level) / 2, df) * math.sqrt(max(spread, own))
-    mean = float(logs.mean())
-    return records.Interval(value=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half), level=level)
+    found = estimates.combined(
+        [
+            estimates.Estimate(mean=math.log(one.interval.value), variance=_own_variance(one), df=one.pairs - 1)
+            for one in usable
+        ]
+    )
+    half = distributions.t_quantile((1 + level) / 2, found.df) * math.sqrt(found.variance)
+    low, high = math.exp(found.mean - half), math.exp(found.mean + half)
+    return records.Interval(value=math.exp(found.mean), low=low, high=high, level=level)
 
 
 def next_step(estimate: GainEstimate, cost_pair_s: float, cost_round_s: float, rounds_in_last_pair: int) -> Step:

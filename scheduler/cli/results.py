@@ -13,7 +13,7 @@ from rich.text import Text
 
 from scheduler import across, limits, prices, reasons
 from scheduler import compare as comparing
-from scheduler.cli import across_reasons, across_table, export, listing, sheets, tables
+from scheduler.cli import across_reasons, across_table, changes, export, listing, over, sheets, tables
 from scheduler.cli.options import DatabaseOption
 from scheduler.compare import Comparison
 from scheduler.filters import Filter, choice
@@ -52,6 +52,9 @@ HardwareOption = Annotated[
     str | None, typer.Option("--hardware", help="Only this machine: part of the CPU's name, a host, or a key's start")
 ]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="Only this number of threads")]
+InputOption = Annotated[
+    str | None, typer.Option("--input", help="Only this input; a glob such as b1xl16 or '*dataset*' (x stands for ×)")
+]
 KindOption = Annotated[str | None, typer.Option("--kind", help=f"Only this kind: {', '.join(KINDS)}")]
 StateOption = Annotated[str | None, typer.Option("--state", help="Only this state: done, unsupported, failed, dead, …")]
 DisturbedOption = Annotated[
@@ -85,12 +88,21 @@ def compare(
     strategy: StrategyOption = None,
     hardware: HardwareOption = None,
     threads: ThreadsOption = None,
+    input: InputOption = None,
     kind: KindOption = None,
     state: StateOption = None,
     include_disturbed: DisturbedOption = False,
     sort: SortOption = None,
     details: DetailsOption = False,
     explain: ExplainOption = False,
+    axis: over.OverOption = None,
+    against: changes.AgainstOption = None,
+    against_environment: changes.AgainstEnvironmentOption = None,
+    against_before: changes.AgainstBeforeOption = None,
+    fdr: changes.FdrOption = None,
+    judge: changes.JudgeOption = None,
+    fail_on_regression: changes.FailOption = None,
+    fail_on_accuracy_loss: changes.FailAccuracyOption = None,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
@@ -107,13 +119,36 @@ def compare(
       quantfleet compare --study demo --strategy 'onnxruntime/*' --sort gain
       quantfleet compare --hardware EPYC --threads 1 --csv > gains.csv
       quantfleet compare --strategy 'torch/*' --explain
+      quantfleet compare --over threads --strategy 'torch/*'
+      quantfleet compare --study pr-7 --against main --fail-on-regression 3%
+      quantfleet compare --against-environment torch=2.12
       quantfleet compare --json | jq '.across[].rows[] | select(.flips)'
     """
-    wanted = Filter(model=model, strategy=strategy, hardware=hardware, threads=threads, state=state)
+    wanted = Filter(model=model, strategy=strategy, hardware=hardware, threads=threads, input=input, state=state)
     _check(kind, sort, as_json, as_csv)
+    plain = {"--over": axis, "--details": details, "--explain": explain, "--sort": sort}
+    asked = changes.asked(
+        against=against,
+        environment=against_environment,
+        before=against_before,
+        fdr=fdr,
+        fail_on_regression=fail_on_regression,
+        fail_on_accuracy_loss=fail_on_accuracy_loss,
+        judge=judge,
+        without=plain,
+    )
+    over.check(axis, {"--details": details, "--explain": explain, "--csv": as_csv})
     with _open(database) as db:
+        if asked is not None:
+            kinds, form = [kind] if kind else KINDS, {"as_json": as_json, "as_csv": as_csv}
+            if changes.show(db, asked, wanted, study=study, kinds=kinds, disturbed=include_disturbed, **form):
+                raise typer.Exit(1)
+            return
         views = _views(db, study, kind)
         rows = sort_rows(wanted.select(comparisons(db, views, include_disturbed=include_disturbed)), sort)
+        if axis is not None and rows:
+            over.show(rows, axis, queries.platforms(db).values(), as_json=as_json)
+            return
         beside = _side_by_side(db, rows, sort)
         told = _explained(db, beside, views) if explain else []
         if as_json:
@@ -152,6 +187,7 @@ def results(
     strategy: StrategyOption = None,
     hardware: HardwareOption = None,
     threads: ThreadsOption = None,
+    input: InputOption = None,
     kind: KindOption = None,
     state: StateOption = None,
     where: listing.WhereOption = None,
@@ -173,7 +209,7 @@ def results(
       quantfleet results --where "latency_p95_s < 20ms" --columns strategy,host,gain,latency_p95_s --format markdown
       quantfleet results --kind latency -o gains.parquet
     """
-    wanted = Filter(model=model, strategy=strategy, hardware=hardware, threads=threads, state=state)
+    wanted = Filter(model=model, strategy=strategy, hardware=hardware, threads=threads, input=input, state=state)
     choice("kind", kind, KINDS)
     chosen = sheets.format_of(format_, output, as_json=as_json, as_csv=as_csv)
     order, fields, fits = listing.order_of(sort, tuple(SORTS)), listing.columns_of(columns), listing.test_of(where)

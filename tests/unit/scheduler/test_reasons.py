@@ -133,3 +133,12 @@ def test_what_is_printed_marks_what_is_inferred() -> None:
     assert "→ inferred" in text
     assert "no gain differs" in text
     assert "one platform only" in text
+
+
+def test_what_ran_otherwise_between_two_results_of_one_case_is_told_where_both_tell_it() -> None:
+    then = with_facts(latency(EPYC), {"kernels": {"brgemm": 38}, "engine": "x86"}, {"vectors": "avx2"})
+    now = with_facts(latency(EPYC), {"kernels": {"gemm_ref": 38}, "engine": "x86", "ran": "x"}, {"vectors": "avx512"})
+    assert reasons.ran_otherwise(then, now) == [
+        'kernels of the strategy: {"brgemm": 38} → {"gemm_ref": 38}',
+        "vectors of the baseline: avx2 → avx512",
+    ]

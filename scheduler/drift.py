@@ -1,0 +1,53 @@
+"""How far a machine moves from one job to the next, told by the baseline that every job measures again (pure).
+
+Sessions of one job share its minute: neighbours on the host, clock rates, temperature. Their spread says nothing of
+that, so two jobs of the same case differ by more than it allows. The baseline is in every job: where several jobs
+measured the same one, the variance of their means beyond what their sessions explain is the machine's drift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from scheduler.compare import Comparison
+from scheduler.sessions import Session
+from storage.estimates import Component
+
+Lookup = Callable[[str, str], Sequence[Session]]
+"""Kind and job id → its sessions."""
+
+
+def drifts(rows: Iterable[Comparison], sessions: Lookup) -> dict[str, Component]:
+    """Hardware key → variance of ln seconds between its jobs; hardware without two jobs of one baseline has none.
+
+    One-way analysis of variance (Searle, Casella & McCulloch 1992, 3.6), pooled over all baselines: what the jobs'
+    means vary beyond the sessions' own errors, at least 0, with the added degrees of freedom of the means.
+    """
+    means: dict[str, dict[Hashable, dict[str, tuple[float, float]]]] = {}
+    for row in rows:
+        for job_id in row.job_ids:
+            logs = np.array([session.log_baseline for session in sessions(row.kind, job_id)])
+            if len(logs) >= 2:
+                found = float(logs.mean()), float(logs.var(ddof=1)) / len(logs)
+                means.setdefault(row.hardware_key, {}).setdefault(_control(row), {})[job_id] = found
+    pooled = {hardware: _pooled(controls) for hardware, controls in means.items()}
+    return {hardware: found for hardware, found in pooled.items() if found is not None}
+
+
+def _control(row: Comparison) -> Hashable:
+    """What makes two baselines the same measurement."""
+    where = (row.environment_key, row.kind, row.model_digest, row.input_digest)
+    return (*where, row.baseline, row.threads, row.input)
+
+
+def _pooled(controls: Mapping[Hashable, Mapping[str, tuple[float, float]]]) -> Component | None:
+    squares, own, df = 0.0, 0.0, 0
+    for jobs in controls.values():
+        found = np.array(list(jobs.values()))
+        if len(found) >= 2:
+            squares += float(((found[:, 0] - found[:, 0].mean()) ** 2).sum())
+            own += float(found[:, 1].mean()) * (len(found) - 1)
+            df += len(found) - 1
+    return Component(variance=max(0.0, squares - own) / df, df=df) if df else None
