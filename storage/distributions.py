@@ -8,7 +8,6 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-
 _TINY = 1e-300
 """In place of a zero that would be divided by."""
 

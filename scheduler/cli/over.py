@@ -30,6 +30,10 @@ _CELL = (
 """Fields of a comparison that a cell shows in JSON."""
 
 
+NAMED = 3
+"""Strategies that a reason names."""
+
+
 def check(axis: str | None, without: Mapping[str, bool]) -> None:
     """QueryError for an unknown axis, and for options that another layout has."""
     choice("over", axis, tuple(pivot.AXES))
@@ -112,9 +116,15 @@ def _cells(table: Table) -> Iterator[Cell]:
 
 
 def _reasons(table: Table) -> list[str]:
-    found = [cell.found for cell in _cells(table) if cell.found.gain is None]
-    told = [f"{row.strategy}: {row.state}, {row.reason or '; '.join(row.notes)}" for row in found]
-    return list(dict.fromkeys(told))
+    """`strategy, strategy and 7 more: reason`, once for each reason."""
+    found: dict[str, dict[str, None]] = {}
+    for row in (cell.found for cell in _cells(table) if cell.found.gain is None):
+        found.setdefault(f"{row.state}, {row.reason or '; '.join(row.notes)}", {})[row.strategy] = None
+    return [f"{', '.join(list(names)[:NAMED])}{_more(len(names) - NAMED)}: {text}" for text, names in found.items()]
+
+
+def _more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
 
 
 def _legend(found: Pivot) -> Iterator[Text]:

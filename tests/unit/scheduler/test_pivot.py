@@ -170,3 +170,9 @@ def test_a_case_without_a_number_shows_its_state_and_reason() -> None:
 def test_names_from_outside_cannot_move_the_cursor() -> None:
     where = fleets.platform("AMD\x1b[2J")
     assert "\x1b" not in text(pivoted("threads", latency(where, input="b1×l16\x1b[H"), more=(where,)))
+
+
+def test_a_reason_that_many_have_is_told_once() -> None:
+    shown = text(pivoted("hardware", *(failed(where, strategy=f"s{n}") for n in range(6) for where in (EPYC, OLD))))
+    assert shown.count("this CPU lacks avx2") == 1
+    assert "s0, s1, s2 and 3 more: unsupported, this CPU lacks avx2" in shown
