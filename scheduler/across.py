@@ -1,8 +1,9 @@
 """Comparisons of several platforms, side by side: strategy × hardware, and what forbids reading along a row (pure).
 
 A row may be read from column to column where its cells speak of the same content: the same model and input for a
-gain, the same model and dataset for an accuracy. Of several contents the one that most columns have counts; the others
-are shown, marked `digest`, and left out of what is said of the row. Gains against different baselines never share a
+gain, the same model and dataset for an accuracy, and the same model that the strategy's transforms made. Of several
+contents the one that most columns have counts; the others are shown, marked `digest`, and left out of what is said of
+the row. Gains against different baselines never share a
 matrix. Software may differ between columns, for it often cannot be helped: that is marked at the column, and said.
 """
 
@@ -118,22 +119,23 @@ class _Number:
 
     kind: Kind
     value: Callable[[Comparison], float | None]
-    content: Callable[[Comparison], Hashable]  # what must be the same along a row
+    content: Callable[[Comparison], Hashable]  # what must be the same along all rows
+    made: Callable[[Comparison], Hashable]  # what must be the same along a strategy's row besides
     marks: Callable[[Comparison], Iterable[str]]
 
 
 _GAIN = _Number(
     kind="gain",
     value=lambda row: row.gain,
-    content=lambda row: (row.model_digest, row.made_digest, row.input_digest),
+    content=lambda row: (row.model_digest, row.input_digest),
+    made=lambda row: (row.made_digest,),
     marks=lambda row: row.marks,
 )
 _ACCURACY = _Number(
     kind="accuracy",
     value=lambda row: row.accuracy.accuracy if row.accuracy else None,
-    content=lambda row: (
-        (row.accuracy.model_digest, row.accuracy.made_digest, row.accuracy.dataset_digest) if row.accuracy else None
-    ),
+    content=lambda row: (row.accuracy.model_digest, row.accuracy.dataset_digest) if row.accuracy else None,
+    made=lambda row: (row.accuracy.made_digest if row.accuracy else None,),
     marks=lambda row: (),
 )
 
@@ -213,9 +215,7 @@ def _accuracies(rows: Iterable[Comparison]) -> list[Comparison]:
 def _matrices(rows: Sequence[Comparison], columns: Sequence[Column], number: _Number) -> Iterator[Matrix]:
     """Matrices by baseline and threads; what content is usual is decided once for all of them."""
     order = [column.where for column in columns]
-    numbered = (row for row in rows if number.value(row) is not None)
-    contents = [(_where(row), number.content(row)) for row in numbered]
-    usual = _usual(sorted(contents, key=lambda content: order.index(content[0])))
+    counts = _counts(rows, order, number)
     gain = number.kind == "gain"
     for part in _grouped(rows, lambda row: (row.threads if gain else None, row.baseline)).values():
         yield Matrix(
@@ -225,21 +225,39 @@ def _matrices(rows: Sequence[Comparison], columns: Sequence[Column], number: _Nu
             input=part[0].input if gain else None,
             batch=part[0].batch if gain else None,
             length=part[0].length if gain else None,
-            rows=tuple(_rows(part, order, number, usual)),
+            rows=tuple(_rows(part, order, number, counts)),
         )
 
 
-def _rows(rows: Sequence[Comparison], order: Sequence[Where], number: _Number, usual: Hashable) -> Iterator[Row]:
+def _counts(rows: Iterable[Comparison], order: Sequence[Where], number: _Number) -> Callable[[Comparison], bool]:
+    """Whether a comparison has a number, on the content and, of its strategy, the made model that most columns have."""
+    place = order.index
+    numbered = sorted((row for row in rows if number.value(row) is not None), key=lambda row: place(_where(row)))
+    content = _usual([(_where(row), number.content(row)) for row in numbered])
+    made = {
+        strategy: _usual([(_where(row), number.made(row)) for row in part if number.content(row) == content])
+        for strategy, part in _grouped(numbered, lambda row: row.strategy).items()
+    }
+
+    def counts(row: Comparison) -> bool:
+        alike = number.content(row) == content and number.made(row) == made.get(row.strategy)
+        return alike and number.value(row) is not None
+
+    return counts
+
+
+def _rows(
+    rows: Sequence[Comparison], order: Sequence[Where], number: _Number, counts: Callable[[Comparison], bool]
+) -> Iterator[Row]:
     for strategy, part in _grouped(rows, lambda row: row.strategy).items():
-        left = _grouped(sorted(part, key=lambda row: number.content(row) != usual), _where)
+        left = _grouped(sorted(part, key=lambda row: not counts(row)), _where)
         while any(left.values()):
-            cells = [_cell(left[where].pop(0), number, usual) if left.get(where) else None for where in order]
+            cells = [_cell(left[where].pop(0), number, counts) if left.get(where) else None for where in order]
             yield _row(strategy, cells, number.kind)
 
 
-def _cell(row: Comparison, number: _Number, usual: Hashable) -> Cell:
-    value = number.value(row)
-    counted = value is not None and number.content(row) == usual
+def _cell(row: Comparison, number: _Number, counts: Callable[[Comparison], bool]) -> Cell:
+    value, counted = number.value(row), counts(row)
     # a comparison is marked `digest` where its own platform has several contents; here all platforms are looked at
     marks = {*number.marks(row)} - {"digest"} | ({"digest"} if value is not None and not counted else set())
     return Cell(found=row, value=value, counted=counted, marks=tuple(mark for mark in compare.MARKS if mark in marks))

@@ -23,10 +23,11 @@ def _platform(column: Column) -> dict[str, Any]:
     """Column, hardware and environment; sizes in bytes or GiB as named."""
     document = records.to_document(column.platform)
     del document["schema"]
-    return {"platform_key": document.pop("key"), **_column(column), **document}
+    return {"platform_key": document.pop("key"), **column_document(column), **document}
 
 
-def _column(column: Column) -> dict[str, Any]:
+def column_document(column: Column) -> dict[str, Any]:
+    """A platform by its keys, label and hosts."""
     return {
         "platform_key": column.platform.key,
         "hardware_key": column.platform.hardware_key,
@@ -47,7 +48,7 @@ def _matrix(model: Model, matrix: Matrix) -> dict[str, Any]:
         "input": matrix.input,
         "batch": matrix.batch,
         "length": matrix.length,
-        "columns": [_column(column) for column in model.columns],
+        "columns": [column_document(column) for column in model.columns],
         "rows": [
             {
                 "strategy": row.strategy,

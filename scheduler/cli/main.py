@@ -36,6 +36,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "sql": ("scheduler.cli.sql:sql", "Results", "Ask the database in SQL, reading only."),
     "export": ("scheduler.cli.moving:export", "Results", "Write studies with their results into a file."),
     "import": ("scheduler.cli.moving:import_", "Results", "Take studies from such a file into the database."),
+    "transfer": ("scheduler.cli.transfer:transfer", "Results", "Tell whether gains there hold here."),
+    "waterfall": ("scheduler.cli.waterfall:waterfall", "Results", "Show step by step where a gain comes from."),
     "strategies": ("scheduler.cli.strategies:app", "Machine", "List the strategies and what runs here; explain one."),
     "hardware": ("scheduler.cli.hardware:app", "Machine", "Show this machine's fingerprint; measure what it can do."),
     "doctor": ("scheduler.cli.machine:doctor", "Machine", "Check whether this machine is fit to measure."),

@@ -186,6 +186,13 @@ def test_students_that_were_trained_apart_are_other_models_and_it_is_said() -> N
     ]
 
 
+def test_a_student_beside_the_whole_model_counts_as_its_own_strategys_content() -> None:
+    student = "distil:layers=3+torch/fp32"
+    views = [latency(where, strategy=student, document=made("student-a")) for where in (EPYC, XEON)]
+    found = beside([*views, *(latency(where, strategy=BASELINE) for where in (EPYC, XEON))])
+    assert [[cell.counted for cell in cells(row)] for row in gains(found).rows] == [[True, True], [True, True]]
+
+
 def made(digest: str) -> dict[str, Any]:
     transforms = [{"step": "distil:layers=3", "key": "k", "model_digest": digest, "facts": {}}]
     return {"strategy": {"artifact": {"facts": {"transforms": transforms}}}}
