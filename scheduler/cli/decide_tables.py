@@ -1,0 +1,261 @@
+"""Choices, fronts and offers for people: tables that fit the terminal, and sentences below them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from scheduler.across import Where
+from scheduler.choose import Choice
+from scheduler.cli import tables
+from scheduler.demands import Judged, Limit
+from scheduler.fleet_choice import Candidate, FleetChoice
+from scheduler.machines import Machine
+from scheduler.measures import Interval, Objective, memory
+from scheduler.points import Configuration, Point, Workload
+from storage import metrics
+
+Machines = Mapping[Where, Machine]
+
+TIED = "≈"
+"""A configuration that the best is not shown to be better than."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A point with its place in a ranking."""
+
+    place: str
+    point: Point
+
+
+def choices(
+    found: Sequence[Choice], objective: Objective, limits: Sequence[Limit], machines: Machines, width: int, *, top: int
+) -> RenderableType:
+    """A table for each workload: the best of each machine, its ties, and what follows."""
+    parts: list[RenderableType] = []
+    for workload in dict.fromkeys(choice.workload for choice in found):
+        own = [choice for choice in found if choice.workload == workload]
+        parts += [title(workload, [one.workload for one in found], f"best {objective.name}", limits)]
+        parts += [*_workload(own, objective, machines, width, top), Text()]
+    return Group(*parts, *(_choice_legend(found, objective) if found else ()))
+
+
+def fleet(
+    found: Sequence[FleetChoice], objective: Objective, machines: Machines, width: int, *, top: int
+) -> RenderableType | None:
+    """One configuration for all machines, for each workload; None where no workload has two machines."""
+    if not found:
+        return None
+    parts: list[RenderableType] = []
+    for one in found:
+        heading = f"one configuration for all {sum(one.hosts.values())} hosts: {one.workload.name}"
+        parts += [Text(), Text(tables.clean(heading), style="bold", overflow="fold")]
+        parts += _fleet(one, machines, width, top)
+    what = "its own ÷ the best there" if objective.better == "less" else "the best there ÷ its own"
+    parts += [Text(), dim(f"regret: {what} − 1 on that machine; {TIED} the best there is not shown to be better")]
+    return Group(*parts, dim("worst: the largest; mean: weighted by hosts"))
+
+
+def sentences(lines: Sequence[str]) -> RenderableType | None:
+    """Each on a line of its own; None without any."""
+    return Group(*(Text(tables.clean(line), overflow="fold") for line in lines)) if lines else None
+
+
+def title(workload: Workload, every: Sequence[Workload], what: str, limits: Sequence[Limit], where: str = "") -> Text:
+    """The workload, with its model's content where the name stands for several."""
+    several = len({one.model_digest for one in every if one.model == workload.model}) > 1
+    content = f" (content {(workload.model_digest or 'unknown')[:8]})" if several else ""
+    under = f", with {texts(limits)}" if limits else ""
+    return Text(tables.clean(f"{workload.name}{content}{where}: {what}{under}"), style="bold", overflow="fold")
+
+
+def texts(limits: Iterable[Limit]) -> str:
+    """`p95 ≤ 20.0 ms, size ≤ 100 MB`."""
+    return ", ".join(limit.text for limit in limits)
+
+
+def _workload(
+    found: Sequence[Choice], objective: Objective, machines: Machines, width: int, top: int
+) -> Iterator[RenderableType]:
+    sections = [(_machine(machines[one.where]), _lines(one, top)) for one in found if one.ranked]
+    if sections:
+        yield from tables.folded(_KEYS, _columns(objective), sections, width)
+    for choice in found:
+        name = machines[choice.where].name
+        more = len(choice.ranked) - top
+        hidden = len([one for one in choice.ties if choice.ranked.index(one) >= top])
+        if more > 0:
+            tied = f", {hidden} of them ties" if hidden else ""
+            yield Text(tables.clean(f"{more} more on {name}{tied} (--top)."), overflow="fold")
+        yield from tables.listed(
+            f"better by estimate, but not shown to keep the limits on {name}", [missed(one) for one in choice.unshown]
+        )
+        if not choice.ranked:
+            heading = f"nothing of {choice.missed} keeps all limits on {name}; the nearest:"
+            yield from tables.listed(heading, [missed(one) for one in choice.nearest])
+
+
+def _machine(machine: Machine) -> str:
+    return f"{machine.name}, {metrics.counted(machine.hosts, 'host')}"
+
+
+def missed(one: Judged) -> str:
+    """A configuration and what it misses, in a sentence."""
+    return f"{one.point.configuration.name}: {'; '.join(one.missed)}"
+
+
+def _lines(choice: Choice, top: int) -> list[Line]:
+    tied = {id(one) for one in choice.ties}
+    return [
+        Line(place=TIED if id(one) in tied else str(number), point=one.point)
+        for number, one in enumerate(choice.ranked[:top], 1)
+    ]
+
+
+def _choice_legend(found: Sequence[Choice], objective: Objective) -> Iterator[Text]:
+    if any(choice.ties for choice in found):
+        yield dim(f"{TIED} tie: the intervals do not separate it from the best")
+    if objective.name == "latency" and any(choice.ranked and _latency(choice.workload) for choice in found):
+        yield dim("p50 [95 %]: the baseline's p50, over all jobs of its case, ÷ the gain; p95 as it was measured")
+    yield dim("loss: points of accuracy below the baseline's [95 %]")
+
+
+def _latency(workload: Workload) -> bool:
+    return workload.kind == "latency"
+
+
+def _columns(objective: Objective) -> list[tables.Column[Line]]:
+    def measure(line: Line) -> str:
+        return value_cell(line.point, objective)
+
+    ranked = tables.Column(title=f"{objective.label} [95 %]", cell=measure, left=True, always=True)
+    return [ranked, *_FACTS]
+
+
+def value_cell(point: Point, objective: Objective) -> str:
+    """A measure with its interval: `3.07 ms [3.03, 3.11]`."""
+    found = point.measures.get(objective.name)
+    if found is None:
+        return tables.NOTHING
+    format_ = _FORMATS[objective.name]
+    text = format_(found.value)
+    if objective.name in _BARE or found.wide is None:
+        return text
+    return f"{text} {between(found.wide, found.value, format_)}"
+
+
+def between(interval: Interval, value: float, format_: Callable[[float], str]) -> str:
+    """An interval without its unit where that is the value's."""
+    unit = format_(value).partition(" ")[2]
+    ends = [format_(end) for end in interval]
+    if all(end.partition(" ")[2] == unit for end in ends):
+        ends = [end.partition(" ")[0] for end in ends]
+    return f"[{ends[0]}, {ends[1]}]"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.2f}"
+
+
+def loss(point: Point) -> str:
+    """Points of accuracy below the baseline's with their interval."""
+    found = point.measures.get("accuracy")
+    if found is None or found.near is None:
+        return tables.NOTHING
+    if found.near == (0.0, 0.0):
+        return "baseline"
+    low, high = found.near
+    return f"{0.0 - 100 * found.value:.2f} [{0.0 - 100 * high:.2f}, {0.0 - 100 * low:.2f}]"
+
+
+def _placed(line: Line) -> str:
+    """The strategy behind its place, in one column: a section's heading stands in the first one."""
+    first, *more = strategy_cell(line.point.configuration).split("\n")
+    return "\n".join([f"{line.place:>2} {first}", *(f"   {part}" for part in more)])
+
+
+_FORMATS: Mapping[str, Callable[[float], str]] = {
+    "latency": metrics.seconds,
+    "throughput": metrics.three,
+    "cost": metrics.three,
+    "accuracy": _points,
+    "size": metrics.bytes_,
+    "memory": metrics.bytes_,
+}
+_BARE = frozenset({"size", "memory"})
+
+_KEYS: tuple[tables.Column[Line], ...] = (
+    tables.Column(title="   strategy", cell=_placed, left=True),
+    tables.Column(title="layout", cell=lambda line: layout_cell(line.point.configuration), left=True),
+)
+_FACTS: tuple[tables.Column[Line], ...] = (
+    tables.Column(title="gain", cell=lambda line: metrics.ratio(line.point.row.gain)),
+    tables.Column(title="p95", cell=lambda line: metrics.seconds(line.point.row.latency_p95_s)),
+    tables.Column(title="loss [95 %]", cell=lambda line: loss(line.point), left=True),
+    tables.Column(title="peak", cell=lambda line: metrics.bytes_(memory(line.point.row))),
+    tables.Column(title="size", cell=lambda line: metrics.bytes_(line.point.row.artifact_bytes)),
+)
+
+
+def _fleet(found: FleetChoice, machines: Machines, width: int, top: int) -> Iterator[RenderableType]:
+    if found.minimax is None or found.weighted is None:
+        yield Text("no configuration keeps all limits on every machine")
+    else:
+        yield from _answers(found.minimax, found.weighted)
+        tied = {id(one) for one in found.ties}
+        columns: list[tables.Column[Candidate]] = [
+            tables.Column(title="worst", cell=lambda one: _regret(one.worst) + TIED * (id(one) in tied)),
+            tables.Column(title="mean", cell=lambda one: _regret(one.mean)),
+            *(_regrets(machines[where], where) for where in found.hosts),
+        ]
+        yield from tables.folded(_CANDIDATE, columns, [("", found.candidates[:top])], width)
+    lines = [
+        f"{one.configuration.name}: no number, or not within the limits, on "
+        + ", ".join(machines[where].name for where in one.where)
+        for one in found.missing
+    ]
+    yield from tables.listed("best of a machine, but not everywhere", lines)
+
+
+def _answers(minimax: Candidate, weighted: Candidate) -> Iterator[Text]:
+    least = f"least worst regret: {minimax.configuration.name} ({_regret(minimax.worst)} at worst)"
+    mean = f"least mean regret: {weighted.configuration.name} ({_regret(weighted.mean)} on average)"
+    yield Text(tables.clean(least), overflow="fold")
+    yield Text(tables.clean(mean if weighted is not minimax else "the same has the least mean regret"), overflow="fold")
+
+
+def _regret(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _regrets(machine: Machine, where: Where) -> tables.Column[Candidate]:
+    def cell(one: Candidate) -> str:
+        return _regret(one.cells[where].regret) + TIED * one.cells[where].tied
+
+    return tables.Column(title=machine.name.replace(" (", "\n("), cell=cell)
+
+
+_CANDIDATE: tuple[tables.Column[Candidate], ...] = (
+    tables.Column(title="strategy", cell=lambda one: strategy_cell(one.configuration), left=True),
+    tables.Column(title="layout", cell=lambda one: layout_cell(one.configuration), left=True),
+)
+
+
+def strategy_cell(configuration: Configuration) -> str:
+    """The strategy, its transforms and options on lines of their own."""
+    *transforms, runtime = configuration.strategy.split("+")
+    return "\n".join([*(f"{one}+" for one in transforms), tables.strategy_lines(runtime)])
+
+
+def layout_cell(configuration: Configuration) -> str:
+    """Threads, instances and the rest on lines of their own."""
+    return configuration.layout.replace(", ", "\n")
+
+
+def dim(text: str) -> Text:
+    """A line of a legend."""
+    return Text(text, style="dim", overflow="fold")
