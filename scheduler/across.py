@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 
 from scheduler import compare, labels
 from scheduler.compare import Comparison
-from storage import records
+from storage import foreign, records
 
 MARKS = {
     "software": "not that of most columns, or no two columns share theirs; the list above says in what it differs",
@@ -39,7 +39,7 @@ class Column:
     platform: records.Platform
     label: tuple[str, ...]  # lines of a heading, see labels.labels
     hosts: tuple[str, ...]  # that results are of, sorted
-    marks: tuple[str, ...] = ()  # "software"
+    marks: tuple[str, ...] = ()  # "software", or "foreign"
 
     @property
     def name(self) -> str:
@@ -174,10 +174,15 @@ def _columns(rows: Iterable[Comparison], known: Mapping[Where, records.Platform]
         for where, names in hosts.items()
     ]
     columns.sort(key=lambda column: (column.label, column.where))
-    usual = _usual([(column.where, column.libraries) for column in columns])
-    return tuple(
-        column if column.libraries == usual else dataclasses.replace(column, marks=("software",)) for column in columns
-    )
+    own = [column for column in columns if not foreign.told_by(column.platform)]
+    usual = _usual([(column.where, column.libraries) for column in own])
+    return tuple(dataclasses.replace(column, marks=_column_marks(column, usual)) for column in columns)
+
+
+def _column_marks(column: Column, usual: Hashable) -> tuple[str, ...]:
+    if foreign.told_by(column.platform):
+        return (foreign.FLAG,)
+    return () if column.libraries == usual else ("software",)
 
 
 def _usual(found: Iterable[tuple[Where, Hashable]]) -> Hashable:
@@ -213,7 +218,7 @@ def _accuracies(rows: Iterable[Comparison]) -> list[Comparison]:
 def _matrices(rows: Sequence[Comparison], columns: Sequence[Column], number: _Number) -> Iterator[Matrix]:
     """Matrices by baseline and threads; what content is usual is decided once for all of them."""
     order = [column.where for column in columns]
-    numbered = (row for row in rows if number.value(row) is not None)
+    numbered = (row for row in rows if number.value(row) is not None and foreign.FLAG not in row.marks)
     contents = [(_where(row), number.content(row)) for row in numbered]
     usual = _usual(sorted(contents, key=lambda content: order.index(content[0])))
     gain = number.kind == "gain"
@@ -239,9 +244,10 @@ def _rows(rows: Sequence[Comparison], order: Sequence[Where], number: _Number, u
 
 def _cell(row: Comparison, number: _Number, usual: Hashable) -> Cell:
     value = number.value(row)
-    counted = value is not None and number.content(row) == usual
+    own = value is not None and foreign.FLAG not in row.marks
+    counted = own and number.content(row) == usual
     # a comparison is marked `digest` where its own platform has several contents; here all platforms are looked at
-    marks = {*number.marks(row)} - {"digest"} | ({"digest"} if value is not None and not counted else set())
+    marks = {*number.marks(row)} - {"digest"} | ({"digest"} if own and not counted else set())
     return Cell(found=row, value=value, counted=counted, marks=tuple(mark for mark in compare.MARKS if mark in marks))
 
 
