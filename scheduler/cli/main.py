@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "worker": ("scheduler.cli.worker:worker", "Fleet", "Join the fleet: measure here what is submitted."),
     "results": ("scheduler.cli.results:results", "Results", "List stored results, one job a row."),
     "compare": ("scheduler.cli.results:compare", "Results", "Compare strategies with their baseline."),
+    "interop": ("scheduler.cli.interop:app", "Results", "Import other tools' results; export ours to theirs."),
     "strategies": ("scheduler.cli.strategies:app", "Machine", "List the strategies and what runs here; explain one."),
     "hardware": ("scheduler.cli.hardware:app", "Machine", "Show this machine's fingerprint; measure what it can do."),
     "doctor": ("scheduler.cli.machine:doctor", "Machine", "Check whether this machine is fit to measure."),
