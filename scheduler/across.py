@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 
 from scheduler import compare, labels
 from scheduler.compare import Comparison
-from storage import records
+from storage import foreign, records
 
 MARKS = {
     "software": "not that of most columns, or no two columns share theirs; the list above says in what it differs",
@@ -40,7 +40,7 @@ class Column:
     platform: records.Platform
     label: tuple[str, ...]  # lines of a heading, see labels.labels
     hosts: tuple[str, ...]  # that results are of, sorted
-    marks: tuple[str, ...] = ()  # "software"
+    marks: tuple[str, ...] = ()  # "software", or "foreign"
 
     @property
     def name(self) -> str:
@@ -176,10 +176,15 @@ def _columns(rows: Iterable[Comparison], known: Mapping[Where, records.Platform]
         for where, names in hosts.items()
     ]
     columns.sort(key=lambda column: (column.label, column.where))
-    usual = _usual([(column.where, column.libraries) for column in columns])
-    return tuple(
-        column if column.libraries == usual else dataclasses.replace(column, marks=("software",)) for column in columns
-    )
+    own = [column for column in columns if not foreign.told_by(column.platform)]
+    usual = _usual([(column.where, column.libraries) for column in own])
+    return tuple(dataclasses.replace(column, marks=_column_marks(column, usual)) for column in columns)
+
+
+def _column_marks(column: Column, usual: Hashable) -> tuple[str, ...]:
+    if foreign.told_by(column.platform):
+        return (foreign.FLAG,)
+    return () if column.libraries == usual else ("software",)
 
 
 def _usual(found: Iterable[tuple[Where, Hashable]]) -> Hashable:
@@ -232,7 +237,7 @@ def _matrices(rows: Sequence[Comparison], columns: Sequence[Column], number: _Nu
 def _counts(rows: Iterable[Comparison], order: Sequence[Where], number: _Number) -> Callable[[Comparison], bool]:
     """Whether a comparison has a number, on the content and, of its strategy, the made model that most columns have."""
     place = order.index
-    numbered = sorted((row for row in rows if number.value(row) is not None), key=lambda row: place(_where(row)))
+    numbered = sorted((row for row in rows if _is_own(row, number)), key=lambda row: place(_where(row)))
     content = _usual([(_where(row), number.content(row)) for row in numbered])
     made = {
         strategy: _usual([(_where(row), number.made(row)) for row in part if number.content(row) == content])
@@ -241,9 +246,14 @@ def _counts(rows: Iterable[Comparison], order: Sequence[Where], number: _Number)
 
     def counts(row: Comparison) -> bool:
         alike = number.content(row) == content and number.made(row) == made.get(row.strategy)
-        return alike and number.value(row) is not None
+        return alike and _is_own(row, number)
 
     return counts
+
+
+def _is_own(row: Comparison, number: _Number) -> bool:
+    """Whether it has a number, and of our own measuring."""
+    return number.value(row) is not None and foreign.FLAG not in row.marks
 
 
 def _rows(
@@ -257,9 +267,9 @@ def _rows(
 
 
 def _cell(row: Comparison, number: _Number, counts: Callable[[Comparison], bool]) -> Cell:
-    value, counted = number.value(row), counts(row)
+    value, counted, own = number.value(row), counts(row), _is_own(row, number)
     # a comparison is marked `digest` where its own platform has several contents; here all platforms are looked at
-    marks = {*number.marks(row)} - {"digest"} | ({"digest"} if value is not None and not counted else set())
+    marks = {*number.marks(row)} - {"digest"} | ({"digest"} if own and not counted else set())
     return Cell(found=row, value=value, counted=counted, marks=tuple(mark for mark in compare.MARKS if mark in marks))
 
 

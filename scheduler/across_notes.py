@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from scheduler import across, compare, labels
 from scheduler.across import Cell, Column, Matrix, Model, Row
+from storage import foreign
 
 UNKNOWN = "unknown"
 """A content whose digest nobody stored."""
@@ -47,7 +48,8 @@ def differences(model: Model) -> list[str]:
 
 def software(columns: Iterable[Column]) -> list[str]:
     """`torch: 2.13.0 on A, B; 2.12.1 on C` for each fact in which the columns' software differs."""
-    return labels.software_differences({column.name: column.platform.environment for column in columns})
+    own = (column for column in columns if not foreign.told_by(column.platform))  # of others little is known
+    return labels.software_differences({column.name: column.platform.environment for column in own})
 
 
 def names(columns: Iterable[Column]) -> str:
@@ -69,11 +71,11 @@ def _why(faster: Sequence[Column], slower: Sequence[Column]) -> str:
 
 
 def _numbered(model: Model, matrices: Iterable[Matrix]) -> Iterator[tuple[Column, Cell]]:
-    """Cells that have a number, with their columns."""
+    """Cells of ours that have a number, with their columns."""
     for matrix in matrices:
         for row in matrix.rows:
             for column, cell in zip(model.columns, row.cells, strict=True):
-                if cell is not None and cell.value is not None:
+                if cell is not None and cell.value is not None and foreign.FLAG not in cell.marks:
                     yield column, cell
 
 

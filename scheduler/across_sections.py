@@ -30,9 +30,11 @@ class Section:
 
 def sections(model: Model) -> list[Section]:
     """Every cell of the model's gains, by input and baseline: shared thread counts first."""
-    found: dict[tuple[str | None, str], list[Section]] = {}
+    found: dict[tuple[str | None, str, bool], list[Section]] = {}
     for matrix in model.gains:
-        found.setdefault((matrix.input, matrix.baseline), []).append(_section(matrix, len(model.columns)))
+        # threads that nobody told are never set beside a number of threads
+        place = (matrix.input, matrix.baseline, matrix.threads is None)
+        found.setdefault(place, []).append(_section(matrix, len(model.columns)))
     return [section for group in found.values() for section in _packed(group)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scheduler.plan import Known
-from storage import ceilings, errors, keys, queries, records
+from storage import ceilings, errors, foreign, keys, queries, records
 from storage.database import Database
 from storage.views import CeilingsView, HostView, JobView
 
@@ -27,7 +27,8 @@ class Machine:
 
 def look(db: Database) -> tuple[Machine, ...]:
     """Every hardware that a host ever had, by CPU name and key."""
-    platforms, hosts, known = queries.platforms(db), queries.hosts(db), queries.ceilings(db)
+    platforms = {key: one for key, one in queries.platforms(db).items() if not foreign.told_by(one)}
+    hosts, known = queries.hosts(db), queries.ceilings(db)
     jobs = [job for job in queries.jobs(db) if job.kind == "ceilings"]
     return machines(platforms, hosts, known, jobs)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from scheduler import paired
-from storage import metrics, records, statistics
+from storage import foreign, metrics, records, statistics
 from storage.views import Predictions, ResultView
 
 MARKS = {
@@ -29,6 +29,7 @@ MARKS = {
     "left out": "disturbed results of this case are not counted; --include-disturbed counts them",
     "operation": "not the same operation as its baseline: no gain of precision; the notes give the one like for like",
     "digest": "the same name stands for different content; rows are not compared with one another",
+    foreign.FLAG: "imported from another tool; its gain is unpaired, and nothing of ours is compared with it",
 }
 """Every mark that a row can carry, and what it means."""
 
@@ -134,7 +135,9 @@ def disturbed_left_out(results: Iterable[ResultView]) -> int:
 
 
 def _case(view: ResultView) -> tuple[Any, ...]:
-    return (*_where(view), view.kind, view.baseline, view.threads, view.input)
+    # what another tool measured is never combined with anything: each result is a case of its own
+    alone = view.job_id if foreign.FLAG in view.flags else None
+    return (*_where(view), view.kind, view.baseline, view.threads, view.input, alone)
 
 
 def _where(view: ResultView) -> tuple[str, str, str, str]:
@@ -174,7 +177,7 @@ def _done_row(views: Sequence[ResultView], marks: Sequence[str], extra: Sequence
     withheld = _withheld(newest)
     flags = {flag for view in views for flag in view.flags if flag in MARKS}
     found = {*marks, *flags}
-    found |= {"A/A"} if newest.strategy == newest.baseline else set()
+    found |= {"A/A"} if newest.strategy == newest.baseline and foreign.FLAG not in flags else set()
     found |= {"replicas"} if len(views) > 1 else set()
     found |= {"withheld"} if withheld else set()
     found |= {"operation"} if newest.document.get("same_operation") is False else set()
@@ -352,7 +355,12 @@ def _digest_note(groups: Sequence[Sequence[ResultView]]) -> str:
 
 def shape(row: Any) -> str:
     """Input and threads of anything that has both: `b1×l16, 2 threads`; "accuracy" for what has neither."""
-    return "accuracy" if row.input is None else f"{_short(row.input)}, {metrics.counted(row.threads, 'thread')}"
+    return "accuracy" if row.input is None else f"{_short(row.input)}, {threads(row.threads)}"
+
+
+def threads(count: int | None) -> str:
+    """`1 thread`, `2 threads`; None: another tool measured, and did not tell."""
+    return "threads unknown" if count is None else metrics.counted(count, "thread")
 
 
 def _short(label: str) -> str:

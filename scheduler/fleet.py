@@ -15,7 +15,7 @@ from scheduler import estimate, resolve, saved
 from scheduler import plan as planning
 from scheduler import targets as targeting
 from scheduler.targets import Route, Target, Wanted
-from storage import broker, database, errors, lifecycle, outbox, queries, settings
+from storage import broker, database, errors, foreign, lifecycle, outbox, queries, settings
 from storage.database import Database
 
 AGAIN = frozenset({"failed", "dead", "unsupported", "cancelled"})
@@ -172,7 +172,8 @@ def study_of(db: Database, given: str | None) -> tuple[queries.StudyView, str]:
     known = queries.studies(db)
     if not known:
         raise errors.QueryError(f"{db.address} holds no study yet: `quantfleet submit STUDY` stores one")
-    named = [view for view in known if given in (None, view.name)]
+    ours = [view for view in known if not view.name.startswith(foreign.STUDY)] or known
+    named = [view for view in (ours if given is None else known) if given in (None, view.name)]
     if named:
         return named[0], named[0].name
     meant = [view for view in known if len(str(given)) >= ID_START and view.id.startswith(str(given))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from storage import records
+from storage import foreign, records
 
 Platforms = Sequence[records.Platform]
 
@@ -52,10 +52,11 @@ _NO_NAME = re.compile(
 def labels(platforms: Iterable[records.Platform]) -> dict[str, tuple[str, ...]]:
     """Platform key → lines of a heading: the CPU's short name, and as little more as tells it from the others.
 
-    A machine whose instruction sets are capped always says so: its gains are not those of its CPU.
+    A machine whose instruction sets are capped always says so: its gains are not those of its CPU. One that only
+    another tool's files tell of says which tool.
     """
     known = {platform.key: platform for platform in platforms}
-    lines = {key: [short_cpu(platform.hardware.cpu), *_cap(platform)] for key, platform in known.items()}
+    lines = {key: [short_cpu(one.hardware.cpu), *_cap(one), *_told_by(one)] for key, one in known.items()}
     alike: dict[tuple[str, ...], list[records.Platform]] = {}
     for key, platform in known.items():
         alike.setdefault(tuple(lines[key]), []).append(platform)
@@ -127,6 +128,11 @@ def _cap(platform: records.Platform) -> list[str]:
     return [f"capped to {level(platform.hardware)}"] if platform.hardware.caps else []
 
 
+def _told_by(platform: records.Platform) -> list[str]:
+    tool = foreign.told_by(platform)
+    return [] if tool is None else [f"by {tool}"]
+
+
 def _tell_apart(group: Platforms, lines: Mapping[str, list[str]]) -> None:
     """Add the first fact in which a group differs to its lines, then what tells each remaining group apart."""
     if len(group) < 2:
@@ -154,7 +160,7 @@ def _hardware_facts(group: Sequence[records.Hardware]) -> Iterator[list[str]]:
     yield [level(one) for one in group]
     yield [_caps(one, group) for one in group]
     yield [_cores(one) for one in group]
-    yield [f"{one.memory_gib} GiB" for one in group]
+    yield [f"{one.memory_gib or 'unknown'} GiB" for one in group]
     yield ["no quota" if one.quota_cores is None else f"quota {one.quota_cores:g} cores" for one in group]
     yield [one.virtualization or "bare metal" for one in group]
     yield [_more_isa(one, group) for one in group]
@@ -174,7 +180,7 @@ def _clock(cpu: str) -> str:
 
 
 def _cores(hardware: records.Hardware) -> str:
-    physical, logical = hardware.physical_cores, hardware.logical_cores
+    physical, logical = hardware.physical_cores or hardware.logical_cores, hardware.logical_cores
     text = f"{physical} core{'s' * (physical != 1)}"
     return text if physical == logical else f"{text}, {logical} logical"
 

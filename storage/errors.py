@@ -14,6 +14,7 @@
     │   │   ├── SchemaMismatch   made by another version
     │   │   └── DatabaseReadOnly no right or no room to write
     │   ├── AlreadyRunning       another run holds this database
+    │   ├── ForeignError         a result file of another tool that cannot be read
     │   ├── QueryError           a filter or query that cannot be read
     │   └── ArchiveError         a file of studies that cannot be used
     ├── Unsupported              this host cannot do it; a result, not a failure
@@ -78,6 +79,10 @@ class DatabaseReadOnly(DatabaseError):
 
 class AlreadyRunning(UserError):
     """Another `quantfleet run` works on the same database."""
+
+
+class ForeignError(UserError):
+    """A file of another tool's results that is damaged, incomplete, of another kind or of an unknown version."""
 
 
 class QueryError(UserError):

@@ -39,7 +39,7 @@ def submit(db: Database, *, study: StudyText, jobs: Sequence[records.PlannedJob]
     """
     planned = rows.unique_jobs(jobs)
     with db.transaction() as connection:
-        study_id = _store_study(connection, study)
+        study_id = store_study(connection, study)
         statements.insert_missing(connection, tables.model, _models(planned))
         new = _insert_jobs(connection, planned)
         if len(new) < len(planned):
@@ -57,7 +57,8 @@ def add(db: Database, jobs: Sequence[records.PlannedJob]) -> tuple[str, ...]:
         return tuple(_insert_jobs(connection, planned))
 
 
-def _store_study(connection: sa.Connection, study: StudyText) -> str:
+def store_study(connection: sa.Connection, study: StudyText) -> str:
+    """Store a study, or note that it was submitted again; its id. Part of the caller's transaction."""
     digest = keys.digest(study.text)
     again: dict[str, Any] = {"submitted_at": tables.now()}
     again |= {} if study.document is None else {"document": dict(study.document)}

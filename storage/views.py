@@ -187,8 +187,9 @@ class ResultView:
         return found
 
     def measurement(self) -> records.LatencyMeasurement | None:
-        """The whole record of a job whose result is a gain; None for other kinds and without a result."""
-        if self.kind not in records.PAIRED or not self.document:
+        """The whole record of a job whose result is a gain; None for other kinds, without a result, and for a foreign
+        result (`storage.foreign`), whose document is another."""
+        if self.kind not in records.PAIRED or not self.document or "origin" in self.document:
             return None
         found: records.LatencyMeasurement = records.from_document(measurements.BY_KIND[self.kind], self.document)
         return found

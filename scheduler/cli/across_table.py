@@ -14,9 +14,9 @@ from scheduler import across, across_notes, across_sections, compare, labels
 from scheduler.across import Across, Cell, Matrix, Model, Row
 from scheduler.across_sections import Section
 from scheduler.cli import tables
-from storage import metrics
+from storage import foreign, metrics
 
-SYMBOLS = {"software": "§", "flips": "±"}
+SYMBOLS = {"software": "§", "foreign": "†", "flips": "±"}
 """How a mark of a column or a row is shown; cells have those of `tables.SYMBOLS`."""
 
 BREAK = "\n"
@@ -99,10 +99,11 @@ def _gain_sections(model: Model, tall: bool, *, alone: bool) -> Sections:
 
 
 def _gain_section(section: Section, tall: bool, *, alone: bool) -> tuple[str, list[Line]]:
-    threads = "threads differ" if section.shared is None else metrics.counted(section.shared, "thread")
+    unknown = not any(section.threads)  # of other tools' results
+    threads = "threads differ" if section.shared is None and not unknown else compare.threads(section.shared)
     heading = f"{section.input}, {threads}" + ("" if alone else f", over {section.baseline}")
     lines = [_line(row, "gain", tall) for row in section.rows]
-    if section.shared is None:
+    if section.shared is None and not unknown:
         counts = tuple(tables.NOTHING if count is None else str(count) for count in section.threads)
         lines.insert(0, Line(strategy="threads", cells=counts, range=tables.NOTHING))
     return heading, lines
@@ -143,10 +144,11 @@ def _narrow(text: str) -> str:
 
 
 def _gain(cell: Cell) -> list[str]:
-    """The gain with its star and marks, and the interval; or the state."""
+    """The gain with its star and marks, and the interval; or the state; of another tool's without a gain, its p50."""
     row = cell.found
     if cell.value is None:
-        return [f"{row.state} {_marks(cell)}".rstrip()]
+        alone = foreign.FLAG in cell.marks and row.latency_p50_s is not None
+        return [f"{metrics.seconds(row.latency_p50_s) if alone else row.state} {_marks(cell)}".rstrip()]
     value, _, interval = tables.interval(row.gain, row.gain_low, row.gain_high).partition(" ")
     return [value + ("*" if row.significant else "") + _marks(cell), *([interval] if interval else [])]
 
@@ -213,6 +215,9 @@ def _columns(found: Across) -> Iterator[RenderableType]:
 
 def _facts(column: across.Column) -> Iterator[str]:
     platform, machine = column.platform, column.platform.hardware
+    if tool := foreign.told_by(platform):
+        yield f"told by {tool}: {'; '.join(_told(column))}"
+        return
     where = machine.virtualization or "bare metal"
     quota = "" if machine.quota_cores is None else f", quota {machine.quota_cores:g} cores"
     cores = f"{metrics.counted(machine.physical_cores, 'core')}, {machine.logical_cores} logical{quota}"
@@ -224,17 +229,33 @@ def _facts(column: across.Column) -> Iterator[str]:
         yield f"hidden by {', '.join(machine.caps)}"
 
 
+def _told(column: across.Column) -> Iterator[str]:
+    """What another tool's files tell of a machine; what they do not tell is not guessed."""
+    platform, machine = column.platform, column.platform.hardware
+    yield machine.cpu if machine.cpu != foreign.UNKNOWN else "unknown CPU"
+    if machine.logical_cores:
+        yield f"{machine.logical_cores} logical cores"
+    if machine.memory_gib:
+        yield f"{machine.memory_gib} GiB"
+    facts = labels.software(platform.environment).items()
+    yield from (f"{name} {value}" for name, value in facts if name != foreign.TOLD_BY and value != foreign.UNKNOWN)
+    yield f"hardware {platform.hardware_key[:8]}, software {platform.environment_key[:8]}"
+
+
 def _software(found: Across) -> Iterator[RenderableType]:
     yield from tables.listed("software differs §", across_notes.software(found.columns))
-    same = labels.same_software(column.platform.environment for column in found.columns)
-    yield from tables.listed("software of all columns", [", ".join(same)] if same else [])
+    own = [column for column in found.columns if not foreign.told_by(column.platform)]
+    same = labels.same_software(column.platform.environment for column in own)
+    alone = " that are not †" if len(own) < len(found.columns) else ""
+    yield from tables.listed(f"software of all columns{alone}", [", ".join(same)] if same else [])
 
 
 def _legend(found: Across) -> Iterator[Text]:
     cells = [cell for one in _matrices(found) for row in one.rows for cell in row.cells]
     used = {mark for cell in cells if cell for mark in cell.marks} - _ELSEWHERE
     yield _dim("×gain: baseline's time ÷ the strategy's on the same host (above ×1 is faster) [95 % interval]")
-    counted = f", of cells without {tables.SYMBOLS['digest']}" if "digest" in used else ""
+    left = [tables.SYMBOLS[mark] for mark in ("digest", foreign.FLAG) if mark in used]
+    counted = f", of cells without {' or '.join(left)}" if left else ""
     yield _dim(f"* the interval excludes ×1; range: least and greatest along the row{counted}")
     if None in cells:
         yield _dim(f"{tables.NOTHING} nothing measured there: not planned for this hardware, or not done yet")

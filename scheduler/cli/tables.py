@@ -35,6 +35,7 @@ SYMBOLS = {
     "left out": "-",
     "operation": "≠",
     "digest": "#",
+    "foreign": "†",
 }
 """How a mark is shown in a table; the footer explains those that occur."""
 
