@@ -125,7 +125,7 @@ def browser(executable: str, folder: Path) -> Iterator[Page]:
     ours, theirs = os.pipe(), os.pipe()
     # beyond 9, so that 3 and 4, where the browser looks for its pipe, are free to be these
     read, write = (fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (ours[0], theirs[1]))
-    become = "import os, sys; a, b = map(int, sys.argv[1:3]); os.dup2(a, 3); os.dup2(b, 4); os.execv(sys.argv[3], sys.argv[3:])"
+    become = "import os, sys; [os.dup2(int(sys.argv[n]), n + 2) for n in (1, 2)]; os.execv(sys.argv[3], sys.argv[3:])"
     line = [executable, "--headless=new", "--no-sandbox", "--remote-debugging-pipe", f"--user-data-dir={folder}"]
     process = subprocess.Popen(
         [sys.executable, "-c", become, str(read), str(write), *line, *_QUIET.split(), "about:blank"],

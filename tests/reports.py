@@ -44,8 +44,9 @@ def about(**given: Any) -> About:
 
 def legs(calls: int = 100) -> list[records.Leg]:
     """Two rounds of 100 calls a side: the strategy's take 10 ms and more, the baseline's twice that."""
+    own = range(10_000_000, 10_000_000 + calls * 20_000, 20_000)
     return [
-        builders.leg(round=round_, position=position, samples_ns=[scale * (10_000_000 + n * 20_000) for n in range(calls)])
+        builders.leg(round=round_, position=position, samples_ns=[scale * ns for ns in own])
         for round_ in range(2)
         for position, scale in ((0, 2), (1, 1))
     ]  # fmt: skip

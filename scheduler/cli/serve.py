@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from typing import Annotated
 
@@ -15,9 +17,7 @@ PORT = 8787
 
 
 def serve(
-    host: Annotated[
-        str, typer.Option(help="Address to listen at. Any but loopback's asks for a token.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen at. Any but loopback's asks for a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = PORT,
     database: DatabaseOption = None,
     refresh: Annotated[int, typer.Option(min=0, help="Seconds between two loads of a page; 0: never by itself.")] = 5,
@@ -88,14 +88,12 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
-    except socket.gaierror as exc:
-        raise errors.SettingsError(f"--host {host}: {exc.strerror}") from exc
-    except OverflowError as exc:
-        raise errors.SettingsError(f"--port {port}: {exc}") from exc
     except OSError as exc:
-        raise errors.SettingsError(
-            f"cannot listen at {host} port {port}: {exc.strerror or exc}; --port 0 takes a free one"
-        ) from exc
+        hint = (
+            "--port 0 takes a free one" if exc.errno == errno.EADDRINUSE else "--host names an address of this machine"
+        )
+        reason = os.strerror(exc.errno) if (exc.errno or 0) > 0 else "no such name"
+        raise errors.SettingsError(f"cannot listen at {host} port {port}: {reason}; {hint}") from exc
 
 
 def _say(host: str, port: int, token: str | None, *, shown: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scheduler import across, across_notes, compare
@@ -95,8 +95,10 @@ class Waterfall:
     """Steps from a baseline to a configuration, on one platform."""
 
     title: str
-    slice: int
+    model: str
+    platform_key: str
     steps: tuple[Step, ...]
+    slice: int = -1  # given by `report`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +171,8 @@ def report(
     waterfalls: Iterable[Waterfall] = (),
     weights: Iterable[Weight] = (),
 ) -> Report:
-    """Everything that the page says of compared rows. `spreads`: by the id of a line's newest job."""
+    """Everything that the page says of compared rows. `spreads`: by the id of a line's newest job; `waterfalls` of
+    platforms that no row is of are left out."""
     beside = across.across(sorted(rows, key=compare.case_order), platforms)
     places = tuple(_place(column) for column in beside.columns)
     known = {(one.platform.hardware_key, one.platform.environment_key): number for number, one in enumerate(places)}
@@ -185,7 +188,7 @@ def report(
         spreads=_spreads(lines, spreads or {}),
         scalings=scaling.scalings(lines, lambda line: _any_threads(line, slices, known)),
         fronts=front.fronts(lines),
-        waterfalls=tuple(waterfalls),
+        waterfalls=_waterfalls(waterfalls, places, slices),
         weights=tuple(weights),
         noises=noise.noises(places, lines, ceilings or {}),
         marks=Counter(mark for mark in compare.MARKS for line in lines if mark in line.found.marks),
@@ -274,6 +277,15 @@ def _largest(lines: Iterable[Line]) -> Line | None:
 def _keeps_accuracy(row: Comparison) -> bool:
     found = row.accuracy
     return found is not None and found.p is not None and (found.p >= 0.05 or (found.difference or 0.0) > 0)
+
+
+def _waterfalls(found: Iterable[Waterfall], places: Sequence[Place], slices: Slices) -> tuple[Waterfall, ...]:
+    at = {place.platform.key: number for number, place in enumerate(places)}
+    return tuple(
+        replace(one, slice=slices.number(one.model, None, None, at[one.platform_key]))
+        for one in found
+        if one.platform_key in at
+    )
 
 
 def _spreads(lines: Iterable[Line], known: Mapping[str, Sequence[Spread]]) -> tuple[Spread, ...]:

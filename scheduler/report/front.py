@@ -42,9 +42,7 @@ def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
 def _points(lines: Sequence[Line]) -> list[Point]:
     values = {line.number: found for line in lines if (found := _values(line))}
     ordered = sorted(lines, key=lambda line: values[line.number])
-    beaten = {
-        number for number, own in values.items() if any(dominates(other, own) for other in values.values())
-    }
+    beaten = {number for number, own in values.items() if any(dominates(other, own) for other in values.values())}
     ranked = [line for line in ordered if line.number not in beaten]
     ranks = {line.number: rank for rank, line in enumerate(ranked, 1)}
     rest = [line for line in ordered if line.number in beaten]
@@ -53,9 +51,7 @@ def _points(lines: Sequence[Line]) -> list[Point]:
 
 def _point(line: Line, values: tuple[float, float, float], rank: int | None) -> Point:
     latency, wrong, size = values
-    return Point(
-        line=line, latency_s=latency, accuracy=-wrong, size_bytes=int(size), first=rank is not None, rank=rank
-    )
+    return Point(line=line, latency_s=latency, accuracy=-wrong, size_bytes=int(size), first=rank is not None, rank=rank)
 
 
 def _values(line: Line) -> tuple[float, float, float] | None:

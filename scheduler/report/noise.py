@@ -27,9 +27,7 @@ class Noise:
     p99_ratio: float | None  # likewise: p99 ÷ median
 
 
-def noises(
-    places: Iterable[Place], lines: Sequence[Line], ceilings: Mapping[str, CeilingsView]
-) -> tuple[Noise, ...]:
+def noises(places: Iterable[Place], lines: Sequence[Line], ceilings: Mapping[str, CeilingsView]) -> tuple[Noise, ...]:
     """One for each platform."""
     by_place: dict[str, list[Line]] = {}
     for line in lines:

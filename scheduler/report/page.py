@@ -54,7 +54,7 @@ def html(
         "plots": {plot.name: plot for plot in shown},
         "data": data(report, shown),
         "assets": assets,
-        "quantiles": spread.GRID,
+        "quantiles": spread.SHOWN,
         "meanings": compare.MARKS,
         "weights_how": weights.HOW,
         "packages": _packages(report),
@@ -62,8 +62,8 @@ def html(
     }
     if assets is None:
         scripts = (plotly_script(), text("report.js"))
-        context |= {"style": markupsafe.Markup(text("report.css")), "policy": POLICY.format(scripts=_digests(scripts))}
-        context |= {"scripts": [markupsafe.Markup(script) for script in scripts]}
+        context |= {"style": _own(text("report.css")), "policy": POLICY.format(scripts=_digests(scripts))}
+        context |= {"scripts": [_own(script) for script in scripts]}
     return (templates or environment()).get_template(template).render(context)
 
 
@@ -99,11 +99,29 @@ def data(report: Report, shown: Iterable[plots.Plot]) -> dict[str, Any]:
         ],
         "start": _start(report) if len(report.lines) > MANY_LINES else {},
         "most": plots.MOST_POINTS,
-        "plots": [
-            {name: getattr(plot, name) for name in ("name", "data", "layout", "rows", "sorted", "free", "told", "curves")}
-            for plot in shown
-        ],
+        "styles": {"colours": plots.COLOURS, "dashes": plots.DASHES, "symbols": plots.SYMBOLS},
+        **_coded(shown),
     }
+
+
+def _coded(shown: Iterable[plots.Plot]) -> dict[str, Any]:
+    """The figures, with the names of strategies once in a list: thousands of points repeat them."""
+    labels: dict[str, int] = {}
+
+    def code(plot: plots.Plot, trace: plots.Figure) -> plots.Figure:
+        if plot.rows:
+            return trace | {"y": [labels.setdefault(name, len(labels)) for name in trace["y"]]}
+        return trace | {"name": labels.setdefault(trace["name"], len(labels))} if "meta" in trace else trace
+
+    found = [
+        {name: getattr(plot, name) for name in _TOLD} | {"data": [code(plot, one) for one in plot.data]}
+        for plot in shown
+    ]
+    return {"plots": found, "labels": list(labels)}
+
+
+_TOLD = ("name", "layout", "rows", "sorted", "free", "told", "curves", "common")
+"""What the page's script is told of each plot besides its traces."""
 
 
 @functools.cache
@@ -149,6 +167,11 @@ def plotly_script() -> str:
     found: str = get_plotlyjs()
     # inside of a page the library's text may not end its own element
     return re.sub("</script", r"<\\/script", found, flags=re.IGNORECASE)
+
+
+def _own(source: str) -> markupsafe.Markup:
+    """Text of the package's own files, which goes into the page as it is."""
+    return markupsafe.Markup(source)  # noqa: S704 - no value of a result comes here
 
 
 def _digests(scripts: Iterable[str]) -> str:

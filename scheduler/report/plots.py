@@ -10,11 +10,12 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from scheduler.report import spread
 from scheduler.report.contents import Line, Place, Report, Waterfall
+from scheduler.report.front import Point
 from scheduler.report.scaling import Scaling
 from scheduler.report.weights import Weight
 
@@ -34,6 +35,8 @@ MOST_POINTS = 400
 
 Figure = dict[str, Any]
 
+_CURVE: Figure = {"type": "scatter", "mode": "lines+markers"}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plot:
@@ -47,7 +50,8 @@ class Plot:
     sorted: bool = True  # of such: the best on top, whatever is shown; False: in the order of the points
     free: tuple[str, ...] = ()  # filters that it does not follow
     told: tuple[str, ...] = ()  # what is added to a strategy's name where several are shown: case, place
-    curves: int | None = None  # so many curves at first
+    curves: int | None = None  # so many curves at first; the page gives them their colours
+    common: Figure = field(default_factory=dict)  # what all its curves share
 
 
 def plots(report: Report) -> list[Plot]:
@@ -108,7 +112,7 @@ def curves(report: Report) -> Plot:
     return Plot(
         name="curves",
         alt="Latency over its percentile, a curve for each strategy. The table above has the same numbers.",
-        data=[_curve(one, lines[one.line], number) for number, one in enumerate(ordered)],
+        data=[_curve(one, lines[one.line]) for one in ordered],
         layout={
             "xaxis": {
                 "title": {"text": "percentile"},
@@ -119,6 +123,7 @@ def curves(report: Report) -> Plot:
         },
         told=("case", "place"),
         curves=CURVES,
+        common={**_CURVE, "hovertemplate": "%{y:.4g} ms"},
     )
 
 
@@ -147,7 +152,7 @@ def scaling(found: Iterable[Scaling]) -> Plot:
     """Speed-up over the number of threads."""
     cases = list(found)
     counts = sorted({count for one in cases for count in one.threads})
-    data = [_scaling_trace(one, number) for number, one in enumerate(cases)]
+    data = [_scaling_trace(one) for one in cases]
     if data:
         least = counts[0]
         data.append(
@@ -173,6 +178,7 @@ def scaling(found: Iterable[Scaling]) -> Plot:
         free=("threads",),
         told=("case", "place"),
         curves=CURVES,
+        common={**_CURVE, "hovertemplate": "×%{y:.2f} with %{x} threads"},
     )
 
 
@@ -234,13 +240,14 @@ def weight(found: Weight, number: int) -> Plot:
         for n, title in enumerate(titles, 1)
     }
     sides = {f"yaxis{n}": {"anchor": f"x{n}", "type": "log", "showticklabels": False} for n in (2, 3)}
+    counts = {"title": {"text": "count"}, "type": "log"}
     return Plot(
         name=f"weight-{number}",
         alt=f"Histograms of the weight {found.layer}: its values, its integers under the first scheme, and the errors "
         "of one scale and of many; counts on a logarithmic axis. The table below tells the errors.",
         data=data,
-        layout={**axes, **sides, "yaxis": {"title": {"text": "count"}, "type": "log"}, "bargap": 0, "barmode": "overlay"},
-    )  # fmt: skip
+        layout={**axes, **sides, "yaxis": counts, "bargap": 0, "barmode": "overlay"},
+    )
 
 
 def _gain_trace(report: Report, place: Place, number: int, lines: Iterable[Line]) -> Figure:
@@ -258,10 +265,8 @@ def _gain_trace(report: Report, place: Place, number: int, lines: Iterable[Line]
         "error_x": {
             "type": "data",
             "symmetric": False,
-            "array": [_four(max(0.0, (row.gain_high or value) - value)) for row, value in zip(rows, values, strict=True)],
-            "arrayminus": [
-                _four(max(0.0, value - (row.gain_low or value))) for row, value in zip(rows, values, strict=True)
-            ],
+            "array": [_four(max(0.0, (row.gain_high or at) - at)) for row, at in zip(rows, values, strict=True)],
+            "arrayminus": [_four(max(0.0, at - (row.gain_low or at))) for row, at in zip(rows, values, strict=True)],
             "color": _colour(number),
             "thickness": 1.5,
             "width": 3,
@@ -271,7 +276,7 @@ def _gain_trace(report: Report, place: Place, number: int, lines: Iterable[Line]
             "size": 9,
             "symbol": [symbol if row.significant else f"{symbol}-open" for row in rows],
         },
-        "hovertemplate": f"%{{y}}: ×%{{x:.2f}} +%{{error_x.array:.2f}} −%{{error_x.arrayminus:.2f}}",
+        "hovertemplate": "%{y}: ×%{x:.2f} +%{error_x.array:.2f} −%{error_x.arrayminus:.2f}",
     }  # fmt: skip
 
 
@@ -296,23 +301,18 @@ def _boxes(side: str, colour: str, own: Sequence[spread.Spread], lines: dict[int
     }
 
 
-def _curve(one: spread.Spread, line: Line, number: int) -> Figure:
+def _curve(one: spread.Spread, line: Line) -> Figure:
     known = [(q, value) for q, value in zip(spread.GRID, one.quantiles_s, strict=True) if value is not None]
     own = [(q, value) for q, value in known if q >= 0.5]
     return {
-        "type": "scatter",
-        "mode": "lines+markers",
         "name": _plain(line.found.strategy),
         "x": [_tail(q) for q, _ in own],
         "y": [_ms(value) for _, value in own],
         "meta": {"slice": one.slice},
-        "line": {"color": _colour(number), "dash": _dash(number)},
-        "marker": {"size": 5, "symbol": SYMBOLS[number % len(SYMBOLS)]},
-        "hovertemplate": "%{y:.4g} ms",
     }
 
 
-def _points(own: Sequence[Any], number: int, first: bool, most: int) -> Figure:
+def _points(own: Sequence[Point], number: int, first: bool, most: int) -> Figure:
     place = own[0].line.place
     symbol = SYMBOLS[number % len(SYMBOLS)]
     return {
@@ -334,17 +334,12 @@ def _points(own: Sequence[Any], number: int, first: bool, most: int) -> Figure:
     }
 
 
-def _scaling_trace(one: Scaling, number: int) -> Figure:
+def _scaling_trace(one: Scaling) -> Figure:
     return {
-        "type": "scatter",
-        "mode": "lines+markers",
         "name": _plain(one.strategy),
         "x": list(one.threads),
         "y": [_four(value) for value in one.speedups],
         "meta": {"slice": one.slice},
-        "line": {"color": _colour(number), "dash": _dash(number)},
-        "marker": {"size": 7, "symbol": SYMBOLS[number % len(SYMBOLS)]},
-        "hovertemplate": "×%{y:.2f} with %{x} threads",
     }
 
 
@@ -392,7 +387,3 @@ def _plain(text: str) -> str:
 
 def _colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
-
-
-def _dash(number: int) -> str:
-    return DASHES[number // len(COLOURS) % len(DASHES)]

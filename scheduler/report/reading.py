@@ -6,7 +6,7 @@ import functools
 import importlib.metadata
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 import sqlalchemy as sa
@@ -37,7 +37,7 @@ class Wanted:
 
     study: str | None = None  # name or id, as queries take it
     title: str | None = None
-    chosen: filters.Filter = filters.Filter()
+    chosen: filters.Filter = field(default_factory=filters.Filter)
     include_disturbed: bool = False
     most_spreads: int = MOST_SPREADS
 

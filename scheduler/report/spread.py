@@ -12,6 +12,9 @@ from storage import records, statistics
 GRID = (0.05, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.8, 0.9, 0.95, 0.99)
 """The quantiles that are kept."""
 
+SHOWN = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+"""Those that tables show: paper is narrow."""
+
 SIDES: tuple[records.Side, ...] = ("strategy", "baseline")
 
 

@@ -49,6 +49,7 @@ class Guard:
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or hand on, with the headers on what comes back."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

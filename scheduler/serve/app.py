@@ -78,7 +78,8 @@ class Live:
 
     def trouble(self, request: Request, exc: Exception) -> Response:
         """A page that says what is wrong, and tries again where that may pass."""
-        assert isinstance(exc, errors.QuantfleetError)
+        if not isinstance(exc, errors.QuantfleetError):
+            raise exc
         status, heading = views.trouble(exc)
         more = {"heading": heading, "message": str(exc)}
         return self._page("trouble.html", request, status=status, again=status == 503, **more)
@@ -98,9 +99,7 @@ class Live:
         more = {"most_spreads": most_spreads, "study": given, "here": request.url.path}
         return HTMLResponse(page.html(found, ASSETS, template=template, templates=templates(), **more))
 
-    def _page(
-        self, template: str, request: Request, *, status: int = 200, again: bool = True, **more: Any
-    ) -> Response:
+    def _page(self, template: str, request: Request, *, status: int = 200, again: bool = True, **more: Any) -> Response:
         paused = request.query_params.get("refresh") == "0"
         refresh = self._refresh if again and not paused else 0
         context = {"assets": ASSETS, "refresh": refresh, "paused": paused, "here": request.url.path, **more}
@@ -108,7 +107,10 @@ class Live:
 
 
 def application(database: str, *, token: str | None, refresh: Pause = 5) -> ASGIApp:
-    """The application; `token` None: for those who reach this machine's loopback, by its names."""
+    """The application; `token` None: for those who reach this machine's loopback, by its names.
+
+    Endpoints are plain functions, which the framework runs in threads: a slow database holds up nobody else.
+    """
     live = Live(database, refresh)
     routes: list[tuple[str, Callable[[Request], Response]]] = [
         ("/", live.overview),
@@ -119,7 +121,7 @@ def application(database: str, *, token: str | None, refresh: Pause = 5) -> ASGI
         ("/static/{name}", live.static),
     ]
     inner = Starlette(
-        routes=[Route(path, _threaded(endpoint)) for path, endpoint in routes],
+        routes=[Route(path, endpoint) for path, endpoint in routes],
         exception_handlers={
             errors.QuantfleetError: live.trouble,
             404: live.missing,
@@ -137,13 +139,3 @@ def templates() -> jinja2.Environment:
     found.filters["lasting"] = progress.lasting
     found.filters["ago"] = lambda moment: progress.lasting(max(0.0, time.time() - moment))
     return found
-
-
-def _threaded(endpoint: Callable[[Request], Response]) -> Callable[[Request], Response]:
-    """A plain function, which the framework runs in a thread; bound methods are told apart badly otherwise."""
-
-    @functools.wraps(endpoint)
-    def called(request: Request) -> Response:
-        return endpoint(request)
-
-    return called

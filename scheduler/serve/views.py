@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from scheduler import estimate, fleet, labels, progress, roster
-from scheduler.progress import Place, Progress
+from scheduler.progress import Progress
 from scheduler.report import reading
+from scheduler.targets import Route
 from storage import errors, queries
 from storage.database import Database
 from storage.views import FailureGroup, JobView, StudyView
@@ -34,7 +34,7 @@ class StudyPage:
     view: StudyView
     progress: Progress
     titles: Mapping[str, Sequence[str]]  # platform key → what tells it from the others
-    waits: Mapping[Place, str] | Any  # by the place's route: why nobody takes its jobs
+    waits: Mapping[Route, str]  # by the place's route: why nobody takes its jobs
     running: Sequence[JobView]
     failures: Sequence[FailureGroup]
 
@@ -69,7 +69,7 @@ def wanted(db: Database, given: str | None, *, most_spreads: int) -> reading.Wan
     return reading.Wanted(study=asked, most_spreads=most_spreads)
 
 
-def _typical(db: Database) -> Any:
+def _typical(db: Database) -> Callable[[str], estimate.Typical]:
     @functools.cache
     def typical(platform_key: str) -> estimate.Typical:
         return queries.typical_seconds(db, platform_key)

@@ -2,11 +2,17 @@
 (() => {
   "use strict";
   const data = JSON.parse(document.getElementById("report-data").textContent);
+  for (const plot of data.plots)  // names stand once in a list
+    for (const trace of plot.data) {
+      if (plot.rows) trace.y = trace.y.map((n) => data.labels[n]);
+      else if (trace.meta) trace.name = data.labels[trace.name];
+    }
   const fields = ["model", "input", "threads", "place"];
   const form = document.getElementById("filters");
   const shown = document.getElementById("shown");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const PAPER = 690;  // px: A4 without its margins
+  const LEGEND = 60;  // curves in a legend: more make it slow
   let printing = false;
 
   const select = (field) => form.elements.namedItem(field);
@@ -100,11 +106,12 @@
       const own = traces.filter((trace) => trace.meta);
       const rest = traces.filter((trace) => !trace.meta);
       const fewer = narrow || printing;
-      const kept = fewer ? own.slice(0, plot.curves) : own;
+      const kept = fewer ? own.slice(0, plot.curves) : own.slice(0, LEGEND);
       if (own.length > plot.curves)
         note = plot.curves + " of " + own.length + " curves are drawn" +
-          (fewer ? ": narrow the filters for others." : "; a click on a name in the legend shows or hides its curve.");
-      traces = kept.map((trace, n) => ({ ...trace, name: wrapped(trace.name + more(trace.meta.slice), letters),
+          (fewer ? ": narrow the filters for others." : "; a click on a name in the legend shows or hides its curve." +
+            (own.length > LEGEND ? " The first " + LEGEND + " are in it." : ""));
+      traces = kept.map((trace, n) => ({ ...plot.common, ...trace, ...styleOf(n), name: wrapped(trace.name + more(trace.meta.slice), letters),
         visible: n < plot.curves ? true : "legendonly" })).concat(own.length ? rest : []);
     }
     const empty = numbers.length === 0;
@@ -113,19 +120,31 @@
     return { traces, layout: layoutOf(plot, width, narrow, order, traces) };
   }
 
+  function styleOf(n) {
+    const { colours, dashes, symbols } = data.styles;
+    const color = colours[n % colours.length];
+    return { line: { color, dash: dashes[Math.floor(n / colours.length) % dashes.length] },
+      marker: { color, size: 6, symbol: symbols[n % symbols.length] } };
+  }
+
   const flat = (value) => (Array.isArray(value) ? value : []);
 
   /* Round numbers along a logarithmic axis, the closer the less it spans. */
   function ticksOf(traces, side, prefix) {
-    const all = traces.flatMap((trace) => {
+    const numbers = (trace) => {
       const bars = trace["error_" + side] || {};
       const own = flat(trace[side]).filter((value) => typeof value === "number");
       return [...own, ...own.map((value, n) => value + (flat(bars.array)[n] || 0)),
         ...own.map((value, n) => value - (flat(bars.arrayminus)[n] || 0)),
         ...(side === "x" ? [...flat(trace.lowerfence), ...flat(trace.upperfence)] : [])];
-    }).filter((value) => value > 0);
-    const least = Math.min(...all), most = Math.max(...all);
-    const span = most / least;
+    };
+    const ends = (which) => {
+      const all = which.flatMap(numbers).filter((value) => value > 0);
+      return [Math.min(...all), Math.max(...all)];
+    };
+    const [low, high] = ends(traces.filter((trace) => trace.visible !== "legendonly"));
+    const [least, most] = ends(traces);
+    const span = high / low;
     const steps = span > 12 ? [1, 2, 5] : span > 3 ? [1, 1.5, 2, 3, 4, 5, 7]
       : span > 1.4 ? [1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9]
       : Array.from({ length: 450 }, (_, n) => 1 + n / 50);
@@ -150,6 +169,7 @@
     const layout = JSON.parse(JSON.stringify(plot.layout));
     for (const name of new Set(["xaxis", "yaxis", ...Object.keys(layout).filter((key) => /^[xy]axis/.test(key))])) {
       layout[name] = { ...axis, ...layout[name] };
+      if (plot.rows && name === "xaxis") layout[name].side = "top";  // where one looks first: such plots are tall
       if (name.startsWith("x")) layout[name].title = { standoff: 8, ...layout[name].title };
       if (layout[name].type === "log" && !layout[name].tickvals && /^[xy]axis$/.test(name) && !plot.name.startsWith("weight"))
         Object.assign(layout[name], ticksOf(shown, name[0], layout[name].tickprefix), { tickprefix: "" });
@@ -163,11 +183,13 @@
     }
     const beside = plot.curves && !narrow && !printing;
     const legend = beside ? { x: 1.01, y: 1, font: { size: 11 } }
-      : { orientation: "h", x: 0, xanchor: "left", y: 1, yanchor: "bottom", font: { size: narrow ? 10 : 12 } };
-    const above = beside ? 20 : 30 + (narrow ? 22 : 14) * (plot.curves ? traces : Math.min(4, traces));
-    return { ...layout, width, height: plot.rows ? Math.max(160, order.length * row + 60 + above) : (narrow ? 330 : 420) + (beside ? 0 : above - 20),
+      : { orientation: "h", x: 0, xanchor: "left", y: plot.rows ? 0 : 1, yanchor: plot.rows ? "top" : "bottom", font: { size: narrow ? 10 : 12 } };
+    const names = 16 + (narrow ? 22 : 14) * (plot.curves ? traces : Math.min(4, traces));
+    const above = beside ? 20 : plot.rows ? 70 : 14 + names;
+    const below = plot.rows ? (traces > 1 ? names : 16) : 50;
+    return { ...layout, width, height: plot.rows ? Math.max(160, order.length * row + above + below) : (narrow ? 330 : 420) + (beside ? 0 : above - 20),
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: narrow ? 11 : 13 },
-      margin: { l: narrow ? 40 : 60, r: beside ? 20 : 14, t: above, b: 50 }, legend, showlegend: traces > 1 || Boolean(plot.curves),
+      margin: { l: narrow ? 40 : 60, r: beside ? 20 : 14, t: above, b: below }, legend, showlegend: traces > 1 || Boolean(plot.curves),
       hoverlabel: { font: { size: 12 } }, modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink }, dragmode: narrow ? false : "zoom", hovermode: "closest" };
   }
 

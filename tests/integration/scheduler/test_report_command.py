@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,9 @@ def test_filters_of_the_command_line_leave_out_for_good(filled: str, tmp_path: P
 
 def test_histograms_of_a_weight_can_be_given(filled: str, tmp_path: Path) -> None:
     (tmp_path / "w.json").write_text(json.dumps(document(layer="encoder.0")))
-    call("--database", filled, "-o", str(tmp_path / "r.html"), "--weights", str(tmp_path / "w.json"), "--title", "A & B")
+    call(
+        "--database", filled, "-o", str(tmp_path / "r.html"), "--weights", str(tmp_path / "w.json"), "--title", "A & B"
+    )
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<h1>A &amp; B</h1>" in text
     assert "<h3>encoder.0</h3>" in text
@@ -105,11 +108,10 @@ def test_what_the_person_can_mend_is_told(
     filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    before = sorted(tmp_path.iterdir())
     error = call("--database", filled, *arguments).exception
     assert isinstance(error, errors.UserError)
     assert message in str(error)
-    assert sorted(tmp_path.iterdir()) == before
+    assert {path.name.partition(".")[0] for path in tmp_path.iterdir()} == {"quantfleet"}  # the database alone
 
 
 def test_a_study_without_results_makes_no_page(sqlite: str, tmp_path: Path) -> None:
@@ -120,41 +122,67 @@ def test_a_study_without_results_makes_no_page(sqlite: str, tmp_path: Path) -> N
     with Database.open(sqlite) as db:
         jobs = [builders.planned(builders.case(), fleets.EPYC.key)]
         lifecycle.submit(db, study=lifecycle.StudyText(name="demo", text="name: demo"), jobs=jobs)
-    assert "study demo has no results yet: 1 job wait" in str(call("demo", "--database", sqlite, "-o", str(target)).exception)
+    assert "study demo has no results yet: 1 job wait" in str(
+        call("demo", "--database", sqlite, "-o", str(target)).exception
+    )
     assert not target.exists()
 
 
-@pytest.mark.slow
-def test_a_browser_opens_it_without_complaint_or_request_and_filters_work(filled: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]:
+    """A page of a headless Chromium."""
     executable = chromium.find()
     if executable is None:
         pytest.skip("no Chromium is installed here")
+    with chromium.browser(executable, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+def choose(browser: chromium.Page, field: str, option: str) -> None:
+    """As a person picks an option of a filter."""
+    browser.value(
+        f"(() => {{ const select = document.forms.filters.elements['{field}'];"
+        f" select.value = [...select.options].find(one => one.text === '{option}').value;"
+        " select.dispatchEvent(new Event('change', {bubbles: true})); })()"
+    )
+
+
+@pytest.mark.slow
+def test_a_browser_opens_it_without_complaint_or_request_and_filters_work(
+    filled: str, tmp_path: Path, browser: chromium.Page
+) -> None:
     target = tmp_path / "r.html"
     assert call("--database", filled, "-o", str(target)).exit_code == 0
-    with chromium.browser(executable, tmp_path / "profile") as opened:
-        opened.look(1000, 800)
-        opened.open(target.as_uri())
-        opened.until("document.querySelector('#plot-gains .main-svg')")
-        points = "document.querySelectorAll('#plot-gains .points path').length"
-        rows = "[...document.querySelectorAll('tr[data-n]')].filter(row => !row.hidden).length"
-        assert (opened.value(points), opened.value(rows)) == (5, 5)
-        for field, option, left in (("threads", "2", 2), ("place", "EPYC 9B14", 1)):
-            opened.value(
-                f"(() => {{ const select = document.forms.filters.elements['{field}'];"
-                f" select.value = [...select.options].find(one => one.text === '{option}').value;"
-                " select.dispatchEvent(new Event('change', {bubbles: true})); })()"
-            )
-            assert (opened.value(rows), opened.value(points)) == (left, left)
-        opened.value("document.querySelector('#filters [type=reset]').click()")
-        opened.until(f"{rows} === 5")
-        opened.value("document.getElementById('latencies').scrollIntoView({behavior: 'instant'})")
-        opened.until("document.querySelector('#plot-curves .main-svg')")
-        opened.look(390, 844, dark=True)
-        opened.until("document.querySelector('#plot-gains .main-svg').clientWidth <= 390")
-        assert opened.value("document.documentElement.scrollWidth") <= 390  # nothing sticks out of a phone
-        assert opened.value("document.querySelectorAll('img').length") == 0
-        assert opened.requests == [target.as_uri()]
-        assert opened.complaints == []
+    browser.look(1000, 800)
+    browser.open(target.as_uri())
+    browser.until("document.querySelector('#plot-gains .main-svg')")
+    points = "document.querySelectorAll('#plot-gains .points path').length"
+    rows = "[...document.querySelectorAll('tr[data-n]')].filter(row => !row.hidden).length"
+    assert (browser.value(points), browser.value(rows)) == (5, 5)
+    for field, option, left in (("threads", "2", 2), ("place", "EPYC 9B14", 1)):
+        choose(browser, field, option)
+        assert (browser.value(rows), browser.value(points)) == (left, left)
+    browser.value("document.querySelector('#filters [type=reset]').click()")
+    browser.until(f"{rows} === 5")
+    for name in ("latencies", "curves", "scaling"):
+        browser.value(f"document.getElementById('plot-{name}').scrollIntoView({{behavior: 'instant'}})")
+        browser.until(f"document.querySelector('#plot-{name} .main-svg')")
+    assert browser.value("document.querySelector('#plot-gains').textContent.includes('<script>alert(1)')")  # as text
+    browser.look(390, 844, dark=True)
+    browser.until("document.querySelector('#plot-gains .main-svg').clientWidth <= 390")
+    assert browser.value("document.documentElement.scrollWidth") <= 390  # nothing sticks out of a phone
+    assert browser.value("document.querySelectorAll('img').length") == 0
+    assert browser.requests == [target.as_uri()]
+    assert browser.complaints == []
+
+
+@pytest.mark.slow
+def test_the_browser_tells_of_requests_and_complaints(tmp_path: Path, browser: chromium.Page) -> None:
+    """What the test above rests on."""
+    (tmp_path / "bad.html").write_text("<img src='http://127.0.0.1:9/x'><script>console.error('no'); f()</script>")
+    browser.open((tmp_path / "bad.html").as_uri())
+    assert "http://127.0.0.1:9/x" in browser.requests
+    assert {found["method"] for found in browser.complaints} >= {"Runtime.exceptionThrown", "Runtime.consoleAPICalled"}
 
 
 def test_the_page_s_own_files_come_with_the_package() -> None:

@@ -27,7 +27,9 @@ def test_lines_stand_together_by_case_and_know_their_slice() -> None:
 
 
 def test_a_gain_that_changes_its_sign_is_said() -> None:
-    assert any("torch/int8-dynamic: faster than torch/fp32 on EPYC 9B14" in one for one in reports.two_machines().sentences)
+    assert any(
+        "torch/int8-dynamic: faster than torch/fp32 on EPYC 9B14" in one for one in reports.two_machines().sentences
+    )
 
 
 def test_the_largest_gain_and_the_largest_without_a_shown_loss() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html.parser
+import itertools
 import json
 import re
 from pathlib import Path
@@ -76,8 +77,9 @@ def test_only_the_two_scripts_whose_digests_the_policy_names_may_run(whole: str)
 
 
 def test_names_with_markup_in_them_are_text() -> None:
-    views = [fleets.latency(fleets.EPYC, strategy=reports.NASTY, model=reports.NASTY, host=reports.NASTY, notes=(reports.NASTY,)),
-             fleets.failed(fleets.EPYC, strategy="a", message=reports.NASTY)]  # fmt: skip
+    names = dict.fromkeys(("strategy", "model", "host"), reports.NASTY)
+    views = [fleets.latency(fleets.EPYC, **{**names, "notes": (reports.NASTY,)}),
+             fleets.failed(fleets.EPYC, strategy="a", model=reports.NASTY, message=reports.NASTY)]  # fmt: skip
     study = StudyView(id="i", name=reports.NASTY, text=reports.NASTY, submitted_at=0.0, document=None, states={})
     found = reports.report(views, studies=[study])
     text = page.html(found, "/static/")
@@ -94,7 +96,7 @@ def test_a_reader_of_the_page_finds_its_way_by_headings_landmarks_and_tables(lin
     assert len(read.all("h1")) == len(read.all("main")) == len(read.all("title")) == 1
     assert read.all("html")[0]["lang"] == "en"
     levels = [int(tag[1]) for tag, _ in read.found if re.fullmatch("h[1-6]", tag)]
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     assert len(read.all("caption")) == len(read.all("table"))
     assert all(th.get("scope") in ("col", "row") for th in read.all("th"))
     labelled = [div for div in read.all("div") if "plot" in (div.get("class") or "").split()]

@@ -12,7 +12,8 @@ from tests.unit.scheduler.report.weights import WEIGHT
 
 WATERFALL = contents.Waterfall(
     title="to int8",
-    slice=0,
+    model="minilm",
+    platform_key=fleets.EPYC.key,
     steps=(
         contents.Step(name="dynamic shapes", factor=2.0, low=1.9, high=2.1, product=2.0),
         contents.Step(name="int8", factor=1.5, low=1.4, high=1.6, product=3.0),
@@ -33,7 +34,8 @@ def test_every_figure_is_one_that_plotly_draws() -> None:
     found = every()
     assert set(found) >= {"gains", "latencies", "curves", "pareto", "scaling", "noise", "waterfall-0", "weight-0"}
     for plot in found.values():
-        graph.Figure(data=plot.data, layout=plot.layout)  # refuses what plotly does not know
+        data = [plot.common | trace if "meta" in trace else trace for trace in plot.data]
+        graph.Figure(data=data, layout=plot.layout)  # refuses what plotly does not know
         json.dumps([plot.data, plot.layout], allow_nan=False)
         assert plot.alt
 

@@ -29,5 +29,5 @@ def test_what_is_no_weight_is_told_with_the_command_that_makes_one(tmp_path: Pat
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(errors.SettingsError, match="none.json: No such file"):
+    with pytest.raises(errors.SettingsError, match=r"none\.json: No such file"):
         weights.read(tmp_path / "none.json")
