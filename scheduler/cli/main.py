@@ -41,6 +41,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "best": ("scheduler.cli.decide:best", "Results", "Choose: the best configuration, or what to rent for a load."),
     "pareto": ("scheduler.cli.decide:show_pareto", "Results", "Show what no other configuration beats."),
     "interop": ("scheduler.cli.interop:app", "Results", "Import other tools' results; export ours to theirs."),
+    "report": ("scheduler.cli.report:report", "Results", "Write a study's report: one HTML file that opens offline."),
+    "serve": ("scheduler.cli.serve:serve", "Results", "Show studies, hosts and reports live in a browser."),
     "strategies": ("scheduler.cli.strategies:app", "Machine", "List the strategies and what runs here; explain one."),
     "hardware": ("scheduler.cli.hardware:app", "Machine", "Show this machine's fingerprint; measure what it can do."),
     "doctor": ("scheduler.cli.machine:doctor", "Machine", "Check whether this machine is fit to measure."),
