@@ -146,10 +146,13 @@
     const [least, most] = ends(traces);
     const span = high / low;
     const steps = span > 12 ? [1, 2, 5] : span > 3 ? [1, 1.5, 2, 3, 4, 5, 7]
-      : span > 1.4 ? [1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9]
-      : Array.from({ length: 450 }, (_, n) => 1 + n / 50);
+      : [1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9];
     const values = [];
-    for (let power = Math.floor(Math.log10(least)) - 1; power <= Math.ceil(Math.log10(most)); power += 1)
+    if (span < 1.4) {
+      const power = 10 ** Math.floor(Math.log10((most - least) / 6 || 0.01));
+      const step = [1, 2, 5, 10].find((one) => one * power >= (most - least) / 6) * power || 0.01;
+      for (let n = Math.ceil((least * 0.98) / step); n * step <= most * 1.02; n += 1) values.push(Number((n * step).toPrecision(6)));
+    } else for (let power = Math.floor(Math.log10(least)) - 1; power <= Math.ceil(Math.log10(most)); power += 1)
       for (const step of steps) {
         const value = Number((step * 10 ** power).toPrecision(4));
         if (value >= least * 0.9 && value <= most * 1.1) values.push(value);

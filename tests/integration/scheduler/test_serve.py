@@ -26,7 +26,6 @@ from storage.database import Database
 from tests import builders, fleets, reports, services
 from tests.integration.scheduler.test_results_command import measure
 
-
 ANYWHERE = "0.0.0.0"  # noqa: S104
 
 

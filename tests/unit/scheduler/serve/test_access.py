@@ -46,7 +46,10 @@ def test_the_token_comes_once_in_the_address_and_stays_as_a_cookie() -> None:
 
 def test_a_redirect_never_leads_to_another_host() -> None:
     with client(TOKEN) as visitor:
-        assert visitor.get(f"{visitor.base_url}//elsewhere.example/?token={TOKEN}").headers["location"] == "/elsewhere.example/"
+        assert (
+            visitor.get(f"{visitor.base_url}//elsewhere.example/?token={TOKEN}").headers["location"]
+            == "/elsewhere.example/"
+        )
 
 
 def test_programs_send_it_as_a_bearer() -> None:
