@@ -62,7 +62,7 @@ class _Compiler:
         kind = self._kind(node.field)
         get = operator.attrgetter(node.field.name)
         if node.operator == "null":
-            return lambda row: get(row) is None
+            return lambda row: get(row) in (None, ())
         if isinstance(node.right, tuple):
             values = [self._literal(node.field, kind, value) for value in node.right]
             return _compare(get, lambda own, _: own in values, lambda row: values, several=kind == "texts")

@@ -1,23 +1,22 @@
 """Studies from a file into a database: in one transaction, nothing doubled, nothing overwritten.
 
 A job that is not here comes with everything that belongs to it. One that is here, by its id or its key, stays as it
-is: the same result is passed over, another one is refused. No job comes that is still to be done, so none of them is
-ever given to a worker; a host that comes is marked as imported, so that nothing is planned for it.
+is: the same result is passed over, another one is refused. Only a job that had no result when it came, and got one
+where it came from, takes it. No job comes that is still to be done, so none of them is ever given to a worker; a host
+that comes is marked as imported, so that nothing is planned for it.
 """
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import sqlalchemy as sa
 import sqlalchemy.exc
 
-from storage import archive, measurements, records, statements, tables
+from storage import archive, records, result_digests, soundness, statements, tables
 from storage.archive import Archive, Row
 from storage.archiving import Progress
 from storage.database import Database
@@ -27,9 +26,6 @@ KEYED = ("hardware", "environment", "platform", "model")
 
 OF_JOBS = ("attempt", "result", "sample", "prediction")
 """Tables whose rows come with their jobs."""
-
-COMPARED = ("result", "sample", "prediction")
-"""What makes two results the same."""
 
 BATCH = 200
 """Rows in one statement."""
@@ -50,7 +46,8 @@ class Imported:
 
     studies: tuple[str, ...]  # names, each once
     new: int  # jobs that came
-    results: int  # of them with a result
+    results: int  # results that came
+    went_on: int  # jobs that were here without a result, and got theirs
     same: int  # jobs that were here already with the same outcome
     kept: int  # jobs that ended without a result in the file, and are otherwise here
     refused: tuple[Refused, ...]
@@ -67,6 +64,7 @@ class _Jobs:
     """The file's jobs, sorted by what becomes of them."""
 
     new: dict[str, Row] = field(default_factory=dict)  # id in the file → row
+    went_on: dict[str, Row] = field(default_factory=dict)  # the same, of those that have a result now
     here: dict[str, str] = field(default_factory=dict)  # id in the file → id here
     same: int = 0
     kept: int = 0
@@ -74,7 +72,11 @@ class _Jobs:
 
     def id_of(self, job_id: str) -> str | None:
         """A job's id here; None for one that is not in the file."""
-        return job_id if job_id in self.new else self.here.get(job_id)
+        return job_id if self.coming(job_id) else self.here.get(job_id)
+
+    def coming(self, job_id: str) -> Row | None:
+        """A job whose attempts and result come."""
+        return self.new.get(job_id) or self.went_on.get(job_id)
 
 
 def import_(
@@ -108,19 +110,21 @@ class _Import:
 
     def run(self) -> Imported:
         for table in KEYED:
-            self._missing(table, "key", self._rows(table, _SOUND.get(table)))
+            self._missing(table, "key", self._rows(table))
         hosts, known_hosts = self._hosts()
         jobs = self._jobs()
         studies = self._studies()
         self._insert("job", jobs.new.values())
+        self._go_on(jobs.went_on)
         self._links(jobs, studies)
         counts = {table: self._insert(table, self._of_new(table, jobs)) for table in OF_JOBS}
-        if counts["result"] != sum(row["state"] == "done" for row in jobs.new.values()):
+        if counts["result"] != len(jobs.went_on) + sum(row["state"] == "done" for row in jobs.new.values()):
             self._source.refuse("a job that is done has no result")
         return Imported(
             studies=tuple(dict.fromkeys(name for _, name in studies.values())),
             new=len(jobs.new),
             results=counts["result"],
+            went_on=len(jobs.went_on),
             same=jobs.same,
             kept=jobs.kept,
             refused=tuple(jobs.refused),
@@ -128,18 +132,19 @@ class _Import:
             known_hosts=known_hosts,
         )
 
-    def _rows(self, table: str, sound: Callable[[Row], object] | None = None) -> Iterator[Row]:
-        """A table's rows; with a check that raises for a document that nobody could read."""
+    def _rows(self, table: str) -> Iterator[Row]:
+        """A table's rows, each judged."""
+        check = soundness.CHECKS.get(table)
         for row in self._source.rows(table):
-            if sound is not None:
-                self._sound(table, row, sound)
+            if check is not None:
+                self._sound(table, row, check)
             yield row
             self._progress(1)
 
     def _sound(self, table: str, row: Row, sound: Callable[[Row], object]) -> None:
         try:
             sound(row)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as exc:
+        except soundness.UNREADABLE as exc:
             self._source.refuse(f"a row of {table} holds what cannot be read: {exc}")
 
     def _hosts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -153,16 +158,26 @@ class _Import:
         return tuple(row["name"] for row in new), tuple(other)
 
     def _jobs(self) -> _Jobs:
-        found = {row["id"]: row for row in self._rows("job", _sound_job)}
+        found = {row["id"]: row for row in self._rows("job")}
         here = {row["id"]: row for row in self._present("job", "id", found)}
         by_key = {row["key"]: row for row in self._present("job", "key", {row["key"] for row in found.values()})}
         matched = {id_: other for id_, row in found.items() if (other := here.get(id_) or by_key.get(row["key"]))}
         jobs = _Jobs(new={id_: row for id_, row in found.items() if id_ not in matched})
         theirs, ours = self._digests({id_: row for id_, row in found.items() if id_ in matched}, matched)
         for id_, other in matched.items():
+            if _went_on(found[id_], other):
+                jobs.went_on[id_] = found[id_]
+                continue
             jobs.here[id_] = other["id"]
             _judge(jobs, found[id_], other, theirs.get(id_) == ours.get(other["id"]))
         return jobs
+
+    def _go_on(self, jobs: Mapping[str, Row]) -> None:
+        """Bring jobs to the state of the file; their attempts come from there."""
+        for job_id, row in jobs.items():
+            values = {**{name: sa.null() for name, value in row.items() if value is None}, **_given(row)}
+            self._connection.execute(sa.update(tables.job).where(tables.job.c.id == job_id).values(values))
+            self._connection.execute(sa.delete(tables.attempt).where(tables.attempt.c.job_id == job_id))
 
     def _digests(self, found: Mapping[str, Row], here: Mapping[str, Row]) -> tuple[dict[str, str], dict[str, str]]:
         """Digests of the results that are in the file and here, by job ids there and here."""
@@ -170,9 +185,9 @@ class _Import:
         if not wanted:
             return {}, {}
         own = sorted({here[id_]["id"] for id_ in wanted})
-        theirs = {t: (row for row in self._source.rows(t) if row["job_id"] in wanted) for t in COMPARED}
-        ours = {t: self._present(t, "job_id", own) for t in COMPARED}
-        return _digests(theirs), _digests(ours)
+        theirs = {t: (row for row in self._source.rows(t) if row["job_id"] in wanted) for t in result_digests.COMPARED}
+        ours = {t: self._present(t, "job_id", own) for t in result_digests.COMPARED}
+        return result_digests.of_jobs(theirs), result_digests.of_jobs(ours)
 
     def _studies(self) -> dict[str, tuple[str, str]]:
         """Id in the file → id here and name; the same file submitted on both sides is one study."""
@@ -197,7 +212,7 @@ class _Import:
             job_id, after = jobs.id_of(row["job_id"]), jobs.id_of(row["after_id"])
             if job_id is None or after is None:
                 self._source.refuse("a job waits for one that is not in it")
-            if row["job_id"] in jobs.new:  # what is here waits for what it waits for
+            if jobs.coming(row["job_id"]):  # what is here waits for what it waits for
                 order.append({"job_id": job_id, "after_id": after})
         for table, rows in (("study_job", links), ("job_after", order)):
             for some in statements.chunks(rows):
@@ -207,9 +222,10 @@ class _Import:
     def _of_new(self, table: str, jobs: _Jobs) -> Iterator[Row]:
         """A table's rows of the jobs that come."""
         for row in self._rows(table):
-            if row["job_id"] in jobs.new:
+            job = jobs.coming(row["job_id"])
+            if job is not None:
                 if table == "result":
-                    self._sound(table, row, lambda row: _sound_result(row, jobs.new[row["job_id"]]))
+                    self._sound(table, row, functools.partial(soundness.result, job=job))
                 yield row
             elif row["job_id"] not in jobs.here:
                 self._source.refuse(f"a row of {table} is of a job that is not in it")
@@ -235,6 +251,16 @@ class _Import:
         return count
 
 
+def _went_on(found: Row, here: Row) -> bool:
+    """Whether a job that is here came without a result before, and was tried again with one where it came from."""
+    ended = here["state"] in records.TERMINAL - {"done"}
+    return found["id"] == here["id"] and found["state"] == "done" and ended and found["token"] > here["token"]
+
+
+def _given(row: Row) -> Row:
+    return {name: value for name, value in row.items() if value is not None}
+
+
 def _judge(jobs: _Jobs, found: Row, here: Row, same_result: bool) -> None:
     """What becomes of a job of the file that is here already."""
     if found["state"] == here["state"] and (found["state"] != "done" or same_result):
@@ -257,28 +283,6 @@ def _why(here: Row) -> str:
     return f"job {here['id'][:8]} {what}"
 
 
-def _digests(rows: Mapping[str, Iterable[Row]]) -> dict[str, str]:
-    """Digest of each job's result with its samples and predictions, whatever the job is called."""
-    digests: dict[str, Any] = {}
-    for table in COMPARED:
-        for row in rows[table]:
-            digest = digests.setdefault(row["job_id"], hashlib.sha256())
-            content = {name: _canonical(value) for name, value in row.items() if name != "job_id" and value is not None}
-            digest.update(json.dumps([table, content], sort_keys=True).encode())
-    return {job_id: digest.hexdigest() for job_id, digest in digests.items()}
-
-
-def _canonical(value: Any) -> Any:
-    """A value as every database gives it back: Postgres' JSON does not tell 1e16 from 10000000000000000."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, (bytes, memoryview)):
-        return hashlib.sha256(value).hexdigest()
-    if isinstance(value, Mapping):
-        return {name: _canonical(one) for name, one in value.items()}
-    return [_canonical(one) for one in value] if isinstance(value, (list, tuple)) else value
-
-
 def _alike(table: str, rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
     """Rows in batches with the same columns each."""
     ready = (_without_null_documents(table, row) for row in rows)
@@ -291,34 +295,3 @@ def _without_null_documents(table: str, row: Row) -> Row:
     """A row without its absent documents: given as None they would become JSON's null instead of none."""
     columns = tables.metadata.tables[table].c
     return {n: value for n, value in row.items() if value is not None or not isinstance(columns[n].type, sa.JSON)}
-
-
-def _sound_job(row: Row) -> None:
-    """Raises for a job that could be given to a worker, or that nobody could read."""
-    if row["state"] not in records.TERMINAL:
-        raise ValueError(f"a job is {row['state']}: only what has come to its end travels")
-    if row["kind"] not in measurements.BY_KIND:
-        raise ValueError(f"there is no kind {row['kind']!r}")
-    records.from_document(records.Case, row["case_document"])
-    records.from_document(records.Budget, row["budget_document"])
-
-
-def _sound_result(row: Row, job: Row) -> None:
-    if job["state"] != "done":
-        raise ValueError("a job that is not done has a result")
-    rows: Row = {"predictions": [], "labels": []} if job["kind"] == "accuracy" else {}  # they have their own table
-    if "origin" not in row["document"]:  # which another tool's result has: its document is of no kind of ours
-        records.from_document(measurements.BY_KIND[job["kind"]], {**row["document"], **rows})
-    if not all(isinstance(row[name], list) for name in ("flags", "notes")):
-        raise ValueError("flags and notes are lists")
-
-
-def _sound_hardware(row: Row) -> None:
-    records.from_document(records.Hardware, row["document"])
-
-
-def _sound_environment(row: Row) -> None:
-    records.from_document(records.Environment, row["document"])
-
-
-_SOUND: Mapping[str, Callable[[Row], object]] = {"hardware": _sound_hardware, "environment": _sound_environment}

@@ -109,6 +109,8 @@ def _lines(done: importing.Imported, where: str, *, dry_run: bool) -> Iterator[s
         f"{where}: {names}: {metrics.counted(done.new, 'job')} {would} ({metrics.counted(done.results, 'result')}), "
         f"{done.same} here already"
     )
+    if done.went_on:
+        yield f"{metrics.counted(done.went_on, 'job')} that had failed elsewhere, and got a result there since"
     if done.hosts:
         yield f"machines that {would}: {', '.join(done.hosts)}; nothing is planned for them"
     for name in done.known_hosts:

@@ -92,7 +92,7 @@ def shown(value: Any) -> str:
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.6g}" if abs(value) < 1e6 else f"{value:.12g}"  # epoch seconds keep theirs
     if isinstance(value, (dict, list)):
         return json.dumps(value, ensure_ascii=False)
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

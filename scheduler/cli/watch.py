@@ -230,7 +230,7 @@ def _hosts_line(hosts: Sequence[queries.HostView], busy: set[str | None]) -> str
     here = [host for host in hosts if host.standing == "here"]
     measuring = sum(host.name in busy for host in here)
     parts = [f"{measuring} measuring", f"{len(here) - measuring} idle"]
-    for word in ("stopped", "away"):
+    for word in ("stopped", "away", "imported"):
         count = sum(host.standing == word for host in hosts)
         parts += [f"{count} {word}"] if count else []
     return f"{metrics.counted(len(hosts), 'host')}: {', '.join(parts)}"

@@ -199,6 +199,23 @@ def test_what_was_measured_since_comes_with_the_next_file(laptop: Database, team
     assert [leg.samples_ns for leg in queries.legs(team, queued)] == [(10, 20)]
 
 
+def test_what_failed_and_was_tried_again_elsewhere_gets_its_result(
+    laptop: Database, team: Database, tmp_path: Path
+) -> None:
+    take(team, export(laptop, tmp_path))
+    (failed,) = (job.id for job in queries.jobs(laptop, states="unsupported"))
+    assert lifecycle.retry(laptop, [failed]) == 1
+    lifecycle.finish(laptop, fleet.claim(laptop, failed), builders.latency(), [builders.leg()])
+    (tmp_path / "demo-sqlite.qfz").unlink()
+    file = export(laptop, tmp_path)
+    done = take(team, file)
+    assert (done.new, done.results, done.went_on, done.same, done.refused) == (0, 1, 1, 3, ())
+    assert fleet.tries(team, failed) == fleet.tries(laptop, failed) == ["unsupported", "done"]
+    assert (fleet.view(team, failed).state, fleet.view(team, failed).message) == ("done", None)
+    assert take(team, file).same == 4
+    assert lifecycle.retry(team, [failed]) == 0
+
+
 def test_a_dry_run_tells_and_changes_nothing(laptop: Database, team: Database, tmp_path: Path) -> None:
     file = export(laptop, tmp_path)
     assert take(team, file, dry_run=True).new == 4

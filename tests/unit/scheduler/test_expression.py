@@ -45,6 +45,7 @@ def kept(where: str) -> set[str]:
         ("flags ~ 'w*'", {"fast", "real"}),
         ("flags !~ 'dist*' and gain > 0", {"fast", "slow"}),  # of no flag, rather than of some other one
         ("flags != 'wide' and gain > 0", {"slow"}),
+        ("flags is null and gain > 0", {"slow"}),
         ("latency_p95_s < 20ms and gain > 0", {"fast", "real"}),
         ("latency_p95_s >= 5e-2", {"slow"}),
         ("artifact_bytes > 55MiB and artifact_bytes < 0.06GB and accuracy == 90%", {"right"}),
