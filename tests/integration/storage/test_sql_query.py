@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -212,3 +214,11 @@ def test_a_reader_does_not_wait_for_a_writer(address: str) -> None:
             connection.execute(sa.text("DELETE FROM host"))
             assert sql_query.ask(reader, "SELECT count(*) FROM v_host", timeout_s=5).rows == ((1,),)
         hosts.register(writer, name="a1", platform=fleet.PLATFORMS["A"])
+
+
+def test_the_query_of_the_page_runs_on_both_databases(filled: Database) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "query.md").read_text()
+    (query,) = re.findall(r'\$ quantfleet sql "\n(.*?)" --limit 5', page, re.DOTALL)
+    answer = sql_query.ask(filled, query.replace("disturbed = 0", "disturbed = 1"))
+    assert answer.columns == ("strategy", "gain", "accuracy")
+    assert answer.rows == (("torch/int8-dynamic", 2.5, pytest.approx(2 / 3)),)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from scheduler import predicate
@@ -115,3 +118,14 @@ def test_a_place_in_a_long_expression_is_shown_with_what_stands_around_it() -> N
 def test_what_no_person_writes_is_refused(where: str) -> None:
     with pytest.raises(errors.QueryError, match="--where: "):
         kept(where)
+
+
+def test_what_the_page_tells_to_write_can_be_read() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "query.md").read_text()
+    table = page[page.index("| write | for |") :].split("\n\n", 1)[0]
+    written = [span for row in table.splitlines()[2:] for span in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+    typed = re.findall(r'--where "([^"]+)"', page)
+    assert len(written) >= 12
+    assert len(typed) >= 3
+    for where in [*written, *(one for one in typed if "thread ==" not in one)]:
+        predicate.compiled(where, listing.FIELDS)

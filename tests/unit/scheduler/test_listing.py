@@ -114,7 +114,7 @@ def test_a_table_fits_the_terminal_and_repeats_its_first_column() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text_"),
-    [(None, "–"), (0.123456789, "0.123457"), (1764288000.2, "1764288000.2"), (1e300, "1e+300"), (10**12, "1" + "0" * 12),
+    [(None, "–"), (0.123456789, "0.123457"), (1764288000.2, "1764288000.2"), (10**9, "1000000000"),
      (b"abc", "<3 bytes>"), ({"a": ["é"]}, '{"a": ["é"]}'), (("a", "b"), "a, b"), (True, "True")],
 )  # fmt: skip
 def test_a_cell_is_short_and_exact_enough(value: object, text_: str) -> None:
