@@ -100,7 +100,6 @@ Rows = tuple[Sequence[str], list[Any]]
 
 def _ask_sqlite(connection: sa.Connection, query: str, limit: int | None, timeout_s: float) -> Rows:
     driver: Any = connection.connection.driver_connection
-    driver.execute("PRAGMA query_only = ON")
     with _guarded(driver, timeout_s), _told_by_sqlite(query, timeout_s, connection):
         cursor = driver.execute(query)
         rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit + 1)
@@ -110,6 +109,7 @@ def _ask_sqlite(connection: sa.Connection, query: str, limit: int | None, timeou
 @contextmanager
 def _guarded(driver: sqlite3.Connection, timeout_s: float) -> Iterator[None]:
     deadline = time.monotonic() + timeout_s
+    driver.execute("PRAGMA query_only = ON")
     driver.set_authorizer(_authorize)
     driver.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
     try:
@@ -117,6 +117,7 @@ def _guarded(driver: sqlite3.Connection, timeout_s: float) -> Iterator[None]:
     finally:
         driver.set_progress_handler(None, 0)
         driver.set_authorizer(None)
+        driver.execute("PRAGMA query_only = OFF")  # the connection goes back to whoever opened the database
 
 
 def _authorize(action: int, first: str | None, second: str | None, database: str | None, trigger: str | None) -> int:

@@ -172,6 +172,14 @@ def test_a_query_without_an_end_is_given_up(filled: Database) -> None:
     assert sql_query.ask(filled, "SELECT 1").rows == ((1,),)
 
 
+def test_a_database_that_was_asked_can_be_written_by_its_owner(db: Database) -> None:
+    assert sql_query.ask(db, "SELECT count(*) FROM v_host").rows == ((0,),)
+    with pytest.raises(errors.QueryError):
+        sql_query.ask(db, "DELETE FROM host")
+    fleet.register(db, "a1")
+    assert sql_query.ask(db, "SELECT host FROM v_host").rows == (("a1",),)
+
+
 def test_percent_signs_colons_and_parameters_are_the_querys_own(filled: Database) -> None:
     assert sql_query.ask(filled, "SELECT ':x %s %(a)s'").rows == ((":x %s %(a)s",),)
     with pytest.raises(errors.QueryError):
