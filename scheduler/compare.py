@@ -129,6 +129,11 @@ def compare(results: Iterable[ResultView], predictions: Lookup, *, include_distu
     return sorted((_with_accuracy(row, accuracies) for row in rows), key=_order)
 
 
+def of_ours(rows: Iterable[Comparison]) -> list[Comparison]:
+    """Rows of results that our own workers measured: what is concluded from, other tools' numbers are only shown."""
+    return [row for row in rows if foreign.FLAG not in row.marks]
+
+
 def disturbed_left_out(results: Iterable[ResultView]) -> int:
     """How many results `compare` leaves out unless it is told to include the disturbed ones."""
     return sum(_is_disturbed(view) for view in results)

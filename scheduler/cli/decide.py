@@ -229,7 +229,7 @@ def _read(
         if known and study not in {one.id for one in known}:
             choice("study", study, [one.name for one in known])
         views = queries.results(db, study=study, kind=KINDS)
-        every = comparisons(db, views, include_disturbed=include_disturbed)
+        every = comparing.of_ours(comparisons(db, views, include_disturbed=include_disturbed))
         rows = _of_length([row for row in wanted.select(every) if row.kind in points.KINDS], length)
         hosts = queries.hosts(db)
         priced = machines.repriced(prices.prices(hosts), given, [host.name for host in hosts])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from scheduler import compare
 from scheduler.cli import results
 from scheduler.compare import Comparison
 from scheduler.filters import choice
@@ -15,12 +16,15 @@ from storage.database import Database
 def comparisons(
     db: Database, study: str | None, kinds: Sequence[str], *, include_disturbed: bool = False
 ) -> list[Comparison]:
-    """The comparison of results of these kinds, of one study (name or id) or of all; QueryError for an unknown one."""
+    """The comparison of our results of these kinds, of one study (name or id) or of all.
+
+    QueryError for an unknown study.
+    """
     known = queries.studies(db)
     if known and study not in {one.id for one in known}:
         choice("study", study, [one.name for one in known])
     views = queries.results(db, study=study, kind=kinds)
-    return results.comparisons(db, views, include_disturbed=include_disturbed)
+    return compare.of_ours(results.comparisons(db, views, include_disturbed=include_disturbed))
 
 
 def check(rows: Iterable[Comparison]) -> None:
