@@ -33,6 +33,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "worker": ("scheduler.cli.worker:worker", "Fleet", "Join the fleet: measure here what is submitted."),
     "results": ("scheduler.cli.results:results", "Results", "List stored results, one job a row."),
     "compare": ("scheduler.cli.results:compare", "Results", "Compare strategies with their baseline."),
+    "report": ("scheduler.cli.report:report", "Results", "Write a study's report: one HTML file that opens offline."),
+    "serve": ("scheduler.cli.serve:serve", "Results", "Show studies, hosts and reports live in a browser."),
     "strategies": ("scheduler.cli.strategies:app", "Machine", "List the strategies and what runs here; explain one."),
     "hardware": ("scheduler.cli.hardware:app", "Machine", "Show this machine's fingerprint; measure what it can do."),
     "doctor": ("scheduler.cli.machine:doctor", "Machine", "Check whether this machine is fit to measure."),

@@ -1,0 +1,113 @@
+"""`quantfleet report`: everything that is stored of a study, as one HTML page."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from scheduler.cli.common import stored_study
+from scheduler.cli.options import DatabaseOption, StoredStudyArgument
+from scheduler.cli.results import DisturbedOption, HardwareOption, ModelOption, StrategyOption, ThreadsOption
+from scheduler.filters import Filter
+from storage import errors, metrics, settings
+from storage.database import Database
+
+LARGE_BYTES = 10_000_000
+"""A page beyond this is slow to open on a phone: worth a word."""
+
+
+def report(
+    study: StoredStudyArgument = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The page; an earlier one is replaced.")
+    ] = Path("report.html"),
+    database: DatabaseOption = None,
+    model: ModelOption = None,
+    strategy: StrategyOption = None,
+    hardware: HardwareOption = None,
+    threads: ThreadsOption = None,
+    include_disturbed: DisturbedOption = False,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Histograms of a weight: what `model inspect --layer … --json` printed; repeatable."
+        ),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Heading of the page.", show_default="the study's name")] = None,
+) -> None:
+    """Write a report: one HTML file with plots, tables, machines, versions and the study, which opens offline.
+
+    Without STUDY it holds everything in the database. Its own filters choose model, input, threads and machine; the
+    options here leave out for good, which keeps the file small.
+
+    \b
+    Examples:
+      quantfleet report demo -o demo.html
+      quantfleet report --hardware EPYC --strategy 'torch/*'
+      quantfleet report demo --weights weight.json --title 'Intents, week 48'
+    """
+    try:
+        from scheduler.report import page, reading
+        from scheduler.report import weights as histograms
+    except ImportError as exc:
+        raise errors.SettingsError("a report needs more packages: pip install 'quantfleet[report]'") from exc
+
+    _check_output(output)
+    page.plotly_script()  # what is missing is told before anything is read
+    found = [histograms.read(path) for path in weights or ()]
+    chosen = Filter(model=model, strategy=strategy, hardware=hardware, threads=threads)
+    with Database.open(settings.load(database=database).database, readonly=True) as db:
+        asked = None if study is None else stored_study(db, study)[1]
+        wanted = reading.Wanted(study=asked, title=title, chosen=chosen, include_disturbed=include_disturbed)
+        with _Bar() as bar:
+            read = reading.read(db, wanted, weights=found, tell=bar.tell)
+    if not read.lines and not read.accuracies:
+        raise errors.QueryError(_nothing(read.about.study, read.about.waiting))
+    size = page.write(page.html(read), output)
+    cases, machines = metrics.counted(len(read.lines), "case"), metrics.counted(len(read.places), "machine")
+    typer.echo(f"{output}: {cases} on {machines}, {metrics.bytes_(size)}")
+    if size > LARGE_BYTES:
+        typer.echo("That is much for a phone: --model, --strategy, --hardware and --threads leave out.", err=True)
+
+
+class _Bar:
+    """Counts the jobs whose samples are read, on a terminal only."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("reading samples"), BarColumn(bar_width=30), MofNCompleteColumn())
+        console = Console(stderr=True)
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("", total=None)
+
+    def tell(self, done: int, total: int) -> None:
+        self._bar.update(self._task, completed=done, total=total)
+
+    def __enter__(self) -> _Bar:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+
+def _check_output(path: Path) -> None:
+    """Refuse before anything is read: SettingsError for a path that no page can be written to."""
+    if path.is_dir():
+        raise errors.SettingsError(f"--output {path} is a folder: name a file in it, such as {path / 'report.html'}")
+    if not path.parent.is_dir():
+        raise errors.SettingsError(f"--output {path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise errors.SettingsError(f"--output {path} cannot be written: no right to, in {path.parent.absolute()}")
+
+
+def _nothing(study: str | None, waiting: int) -> str:
+    """Why there is no page, and what to do."""
+    what = f"study {study}" if study else "the database"
+    if waiting:
+        return f"{what} has no results yet: {metrics.counted(waiting, 'job')} wait or run (`quantfleet status`)"
+    return f"{what} has no results yet: `quantfleet run STUDY` measures a study, `quantfleet submit STUDY` on a fleet"

@@ -1,0 +1,114 @@
+"""What a report needs, read from a database."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+import sqlalchemy as sa
+
+from scheduler import compare, filters, limits, prices
+from scheduler.compare import Comparison
+from scheduler.report import contents, spread
+from scheduler.report.contents import About, Report
+from scheduler.report.spread import Spread
+from scheduler.report.weights import Weight
+from storage import queries, records
+from storage.database import Database
+from storage.views import ResultView, StudyView
+
+KINDS = ("latency", "throughput", "server", "tensor", "accuracy")
+"""Kinds of jobs that a report shows."""
+
+MOST_SPREADS = 600
+"""Jobs whose raw samples are read: a page of more would be slow to make and to open."""
+
+Tell = Callable[[int, int], None]
+"""Told how many of how many jobs' samples are read."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What a report is to hold."""
+
+    study: str | None = None  # name or id, as queries take it
+    title: str | None = None
+    chosen: filters.Filter = field(default_factory=filters.Filter)
+    include_disturbed: bool = False
+    most_spreads: int = MOST_SPREADS
+
+
+def read(
+    db: Database, wanted: Wanted, *, weights: Iterable[Weight] = (), tell: Tell = lambda done, total: None
+) -> Report:
+    """The report of a study, or of everything; one without lines where nothing came to an end yet.
+
+    Raises QueryError for a filter that fits nothing.
+    """
+    views = queries.results(db, study=wanted.study, kind=KINDS)
+    ceilings = queries.ceilings(db)
+    rows = wanted.chosen.select(_comparisons(db, views, wanted.include_disturbed))
+    left_out = 0 if wanted.include_disturbed else compare.disturbed_left_out(views)
+    return contents.report(
+        rows,
+        queries.platforms(db).values(),
+        _about(db, wanted, left_out),
+        spreads=_spreads(db, rows, wanted.most_spreads, tell),
+        ceilings=ceilings,
+        studies=_studies(db, wanted.study),
+        weights=weights,
+    )
+
+
+def _comparisons(db: Database, views: Sequence[ResultView], include_disturbed: bool) -> list[Comparison]:
+    lookup = functools.cache(functools.partial(queries.predictions, db))
+    rows = compare.compare(views, lookup, include_disturbed=include_disturbed)
+    limited = limits.comparisons(rows, views, queries.ceilings(db))
+    return prices.priced(limited, prices.prices(queries.hosts(db)))
+
+
+def _spreads(db: Database, rows: Sequence[Comparison], most: int, tell: Tell) -> dict[str, tuple[Spread, ...]]:
+    """By job, of the first jobs in the order of the rows; server jobs' samples are spread by requests, not by calls."""
+    ids = [row.job_ids[0] for row in rows if row.state == "done" and row.kind in records.PAIRED and row.job_ids]
+    found = {}
+    for done, job_id in enumerate(ids[:most]):
+        tell(done, min(len(ids), most))
+        found[job_id] = spread.spreads(queries.legs(db, job_id))
+    return found
+
+
+def _about(db: Database, wanted: Wanted, left_out: int) -> About:
+    groups = queries.groups(db, study=wanted.study)
+    names = {view.id: view.name for view in queries.studies(db)}
+    study = None if wanted.study is None else names.get(wanted.study, wanted.study)
+    return About(
+        title=wanted.title or (f"Study {study}" if study else "All results"),
+        study=study,
+        made_at=time.time(),
+        version=importlib.metadata.version("quantfleet"),
+        database=_name(db),
+        chosen=_in_words(wanted.chosen),
+        include_disturbed=wanted.include_disturbed,
+        left_out=left_out,
+        waiting=sum(group.count for group in groups if group.state not in records.TERMINAL and group.kind in KINDS),
+    )
+
+
+def _name(db: Database) -> str:
+    """A database's name or file without where it lies: a report travels further than that should."""
+    return PurePath(sa.make_url(db.address).database or "").name or db.dialect
+
+
+def _in_words(chosen: filters.Filter) -> tuple[str, ...]:
+    names = ("model", "strategy", "hardware", "threads", "state")
+    given: Mapping[str, object] = {name: getattr(chosen, name) for name in names}
+    return tuple(f"{name} {value}" for name, value in given.items() if value is not None)
+
+
+def _studies(db: Database, study: str | None) -> list[StudyView]:
+    """Every text that was submitted under the name, or the one of the id; all where none is asked for."""
+    return [view for view in queries.studies(db) if study in (None, view.name, view.id)]
