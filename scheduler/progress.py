@@ -11,7 +11,7 @@ from scheduler.estimate import Typical
 from scheduler.targets import Route
 from storage import queries, records
 from storage.database import Database
-from storage.queries import HostView, JobGroup, JobView
+from storage.queries import HostView, JobGroup, JobView, StudyView
 
 MAX_SECONDS = 60.0
 """Budget of a job when its study does not say: the default of a study file."""
@@ -102,6 +102,12 @@ def places(
         routes.setdefault((group.platform_key, group.wanted_host), []).append(group)
     found = (_place(route, part, hosts, typical, max_seconds) for route, part in routes.items())
     return tuple(sorted(found, key=_order))
+
+
+def max_seconds(view: StudyView) -> float:
+    """The budget of a study's latency jobs, for estimates."""
+    spec = (view.document or {}).get("spec", {})
+    return float(spec.get("max_seconds", MAX_SECONDS))
 
 
 def waits_for(place: Place, hosts: Collection[HostView]) -> str | None:

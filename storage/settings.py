@@ -64,6 +64,7 @@ class Settings(pydantic_settings.BaseSettings):
     # no address is in the record's repr: it may hold a password
     database: str = pydantic.Field(default="sqlite:///quantfleet.db", repr=False)  # SQLAlchemy address
     broker: str = pydantic.Field(default="", repr=False)  # Redis address; empty: the embedded file queue
+    serve_token: str = pydantic.Field(default="", repr=False)  # what `quantfleet serve` asks for; empty: made anew
     store: str = pydantic.Field(default="", repr=False)  # where a fleet shares prepared models; empty: nowhere
     cache: Path = pydantic.Field(default_factory=_cache_folder)  # prepared models, inputs
     lock: Path = Path(tempfile.gettempdir()) / "quantfleet-measuring.lock"  # one measured job at a time on a host

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -16,27 +15,16 @@ from scheduler.cli.common import job_document, print_json
 from scheduler.cli.options import DatabaseOption, JsonOption
 from scheduler.cli.progress import case_name
 from scheduler.cli.tables import Column, clean
+from scheduler.roster import Row, rows
 from storage import errors, metrics, queries, records, settings
 from storage import hosts as registry
 from storage.database import Database
-from storage.queries import HostView, JobView
 
 LONG_GONE_S = 30 * 86400.0
 """Hosts unseen for so long are left out of the table, unless jobs wait for them."""
 
 PACKAGES = ("torch", "transformers", "onnxruntime", "openvino")
 """Versions that the table shows; all of them are in the JSON."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One host with what it does and whom it is like."""
-
-    host: HostView
-    measuring: JobView | None
-    waiting: int  # jobs that it may run, and perhaps others too
-    shares: tuple[str, ...]  # hosts of the same platform
-    differs: tuple[str, ...]  # in what its software differs from that of others of its hardware
 
 
 def hosts(
@@ -74,24 +62,6 @@ def hosts(
         console.print(part)
     if len(shown) < len(found):
         console.print(f"{metrics.counted(len(found) - len(shown), 'host')} unseen for 30 days left out (--all)")
-
-
-def rows(known: Sequence[HostView], running: Sequence[JobView], groups: Sequence[queries.JobGroup]) -> tuple[Row, ...]:
-    """Each host with what it measures, how many jobs wait for it, and whom it is like; by name."""
-    measuring = {job.host: job for job in running}
-    waiting = [group for group in groups if group.state == "queued"]
-    return tuple(
-        Row(
-            host=host,
-            measuring=measuring.get(host.name),
-            waiting=sum(
-                group.count for group in waiting if progress.serves(host, group.platform_key, group.wanted_host)
-            ),
-            shares=alike.shares_with(host, known),
-            differs=alike.differs_from(host, known),
-        )
-        for host in known
-    )
 
 
 def document(row: Row) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def watch(
     console = Console(highlight=False, quiet=as_json)
     with Database.open(config.database, readonly=True) as db:
         view, asked = stored_study(db, study)
-        found = watched(db, asked, max_seconds(view), console, as_json=as_json)
+        found = watched(db, asked, progress.max_seconds(view), console, as_json=as_json)
         console.print(f"[bold]{view.name}[/bold]: {state_counts(found.states)}")
     end(found)
 
@@ -109,12 +109,6 @@ def end(found: Progress) -> None:
     """Exit code 1 when a job failed."""
     if any(found.states.get(state) for state in BAD_ENDS):
         raise typer.Exit(1)
-
-
-def max_seconds(view: queries.StudyView) -> float:
-    """The budget of a study's latency jobs, for estimates."""
-    spec = (view.document or {}).get("spec", {})
-    return float(spec.get("max_seconds", progress.MAX_SECONDS))
 
 
 def _follow(db: Database, study: str, budget_s: float, tell: Tell, console: Console) -> Progress:
@@ -200,7 +194,7 @@ def _of_all(db: Database, console: Console, as_json: bool) -> None:
 
 
 def _of_study(db: Database, view: queries.StudyView, asked: str, console: Console, as_json: bool) -> None:
-    found = progress.look(db, asked, _Typical(db), max_seconds(view))
+    found = progress.look(db, asked, _Typical(db), progress.max_seconds(view))
     failed = queries.failures(db, study=asked)
     if as_json:
         print_json(study=view.name, id=view.id, **_document(found), failures=[_failure(group) for group in failed])
