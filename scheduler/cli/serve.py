@@ -92,7 +92,7 @@ def _listen(host: str, port: int) -> socket.socket:
         hint = (
             "--port 0 takes a free one" if exc.errno == errno.EADDRINUSE else "--host names an address of this machine"
         )
-        reason = os.strerror(exc.errno) if (exc.errno or 0) > 0 else "no such name"
+        reason = os.strerror(exc.errno) if exc.errno is not None and exc.errno > 0 else "no such name"
         raise errors.SettingsError(f"cannot listen at {host} port {port}: {reason}; {hint}") from exc
 
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_only_the_two_scripts_whose_digests_the_policy_names_may_run(whole: str)
 
 
 def test_names_with_markup_in_them_are_text() -> None:
-    names = dict.fromkeys(("strategy", "model", "host"), reports.NASTY)
+    names: dict[str, Any] = dict.fromkeys(("strategy", "model", "host"), reports.NASTY)
     views = [fleets.latency(fleets.EPYC, **{**names, "notes": (reports.NASTY,)}),
              fleets.failed(fleets.EPYC, strategy="a", model=reports.NASTY, message=reports.NASTY)]  # fmt: skip
     study = StudyView(id="i", name=reports.NASTY, text=reports.NASTY, submitted_at=0.0, document=None, states={})
