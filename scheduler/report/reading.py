@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from scheduler import compare, filters, limits, prices
 from scheduler.compare import Comparison
-from scheduler.report import contents, spread
+from scheduler.report import chains, contents, spread
 from scheduler.report.contents import About, Report
 from scheduler.report.spread import Spread
 from scheduler.report.weights import Weight
@@ -53,10 +53,12 @@ def read(
     ceilings = queries.ceilings(db)
     rows = wanted.chosen.select(_comparisons(db, views, wanted.include_disturbed))
     left_out = 0 if wanted.include_disturbed else compare.disturbed_left_out(views)
+    platforms = list(queries.platforms(db).values())
     return contents.report(
         rows,
-        queries.platforms(db).values(),
+        platforms,
         _about(db, wanted, left_out),
+        waterfalls=chains.waterfalls(rows, platforms),
         spreads=_spreads(db, rows, wanted.most_spreads, tell),
         ceilings=ceilings,
         studies=_studies(db, wanted.study),
