@@ -2,7 +2,8 @@
 
     python benchmarks/bare_loop.py MODEL THREADS SECONDS CPU,CPU,… < token ids as JSON
 
-MODEL is a folder, or `random:ARCHITECTURE`. Prints the call times in ns as JSON.
+MODEL is a folder, or `random:ARCHITECTURE`. Prints two lines of JSON, in ns: when each call
+began, and how long it took.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ else:
 model = model.eval()
 call = {name: torch.tensor(rows) for name, rows in json.load(sys.stdin).items()}
 
-samples = []
+starts, samples = [], []
 with torch.inference_mode():
     end = time.perf_counter() + seconds / 2
     while time.perf_counter() < end:
@@ -37,4 +38,6 @@ with torch.inference_mode():
         start = time.perf_counter_ns()
         model(**call)
         samples.append(time.perf_counter_ns() - start)
+        starts.append(start)
+print(json.dumps(starts))
 print(json.dumps(samples))

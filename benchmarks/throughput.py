@@ -82,10 +82,10 @@ def _bare(
         process.stdin.close()
         process.stdin = None
     answers = [process.communicate()[0] for process in running]
-    samples = [json.loads(answer.splitlines()[-1]) for answer in answers]
-    # loops do not begin at quite the same time: their middle halves overlap
-    middles = [times[len(times) // 4 : -len(times) // 4] for times in samples]
-    return math.fsum(1e9 * len(times) / sum(times) for times in middles)
+    starts = [json.loads(answer.splitlines()[-2]) for answer in answers]
+    # loops do not begin at quite the same time: their middle halves overlap; what lies between calls counts as well
+    middles = [times[len(times) // 4 : -len(times) // 4] for times in starts]
+    return math.fsum(1e9 * (len(times) - 1) / (times[-1] - times[0]) for times in middles)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def _bare(place: station.Station, case: records.Case, seconds: float, call: obje
     cpus = ",".join(map(str, cores.choose(threads, place.cpus)))
     line = [sys.executable, str(Path(__file__).parent / "bare_loop.py"), where, str(threads), str(seconds), cpus]
     done = subprocess.run(line, input=json.dumps(call), capture_output=True, text=True, check=True)
-    samples: list[int] = json.loads(done.stdout)
+    samples: list[int] = json.loads(done.stdout.splitlines()[-1])
     return samples
 
 

@@ -35,7 +35,7 @@ def test_a_second_worker_of_one_host_is_refused_with_the_first_ones_process_id(f
     closing.check(fleet)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_two_workers_that_share_a_machine_never_measure_at_the_same_time(fleet: Fleet, tmp_path: Path) -> None:
     lock = str(tmp_path / "shared.lock")
     hosts = [fleet.add(name, start=False, QUANTFLEET_LOCK=lock) for name in ("one", "two")]
