@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from scheduler import accuracy_changes, compare, drift, earlier, labels, matching, reasons, regressions
+from scheduler import accuracy_changes, compare, drift, earlier, filters, labels, matching, reasons, regressions
 from scheduler.accuracy_changes import AccuracyChange
-from scheduler.filters import Filter, choice
+from scheduler.filters import Filter
 from scheduler.regressions import Change, Rule
 from scheduler.sessions import Session, sessions
 from storage import errors, queries, records
@@ -149,8 +149,7 @@ def _sides(
     tests += [earlier.finished_before(asked.before)] if asked.before else []
     known = queries.studies(db)
     for option, name in (("study", study), ("against", asked.study)):
-        if name not in {one.id for one in known}:
-            choice(option, name, [one.name for one in known])
+        filters.study(option, name, known)
     if study is not None and study == asked.study and not tests:
         raise errors.QueryError(
             f"--against {study} is the study itself; say which part is earlier (--against-before DAY)"

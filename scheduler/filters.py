@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from scheduler import labels
 from storage import errors
+from storage.views import StudyView
 
 
 class Row(Protocol):
@@ -101,6 +102,12 @@ def choice(option: str, value: str | None, known: Sequence[str]) -> str | None:
     if value is None or value in known:
         return value
     raise errors.QueryError(_unknown(option, value, known))
+
+
+def study(option: str, value: str | None, known: Sequence[StudyView]) -> None:
+    """QueryError with the nearest for a study that is neither the name nor the id of a known one."""
+    if value not in {one.id for one in known}:
+        choice(option, value, [one.name for one in known])
 
 
 def hosts(row: Any) -> tuple[str, ...]:

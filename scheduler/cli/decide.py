@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, RenderableType
 
-from scheduler import capacity, choose, fleet_choice, machines, measures, pareto, points, prices, quantities
+from scheduler import capacity, choose, fleet_choice, machines, measures, pareto, points, prices, quantities, stored
 from scheduler import compare as comparing
 from scheduler.across import Where
 from scheduler.cli import capacity_table, decide_export, decide_tables, front_table
@@ -22,7 +22,6 @@ from scheduler.cli.results import (
     StrategyOption,
     StudyOption,
     ThreadsOption,
-    comparisons,
 )
 from scheduler.demands import Limit
 from scheduler.filters import Filter, choice
@@ -225,11 +224,9 @@ def _read(
 ) -> Found:
     given = quantities.prices("--price", price)
     with Database.open(settings.load(database=database).database, readonly=True) as db:
-        known = queries.studies(db)
-        if known and study not in {one.id for one in known}:
-            choice("study", study, [one.name for one in known])
+        stored.check_study(db, study)
         views = queries.results(db, study=study, kind=KINDS)
-        every = comparing.of_ours(comparisons(db, views, include_disturbed=include_disturbed))
+        every = comparing.of_ours(stored.comparisons(db, views, include_disturbed=include_disturbed))
         rows = _of_length([row for row in wanted.select(every) if row.kind in points.KINDS], length)
         hosts = queries.hosts(db)
         priced = machines.repriced(prices.prices(hosts), given, [host.name for host in hosts])

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from scheduler import compare
+from scheduler import compare, stored
 from scheduler.cli import results
 from scheduler.compare import Comparison
-from scheduler.filters import choice
 from storage import errors, queries, records
 from storage.database import Database
 
@@ -20,11 +19,9 @@ def comparisons(
 
     QueryError for an unknown study.
     """
-    known = queries.studies(db)
-    if known and study not in {one.id for one in known}:
-        choice("study", study, [one.name for one in known])
+    stored.check_study(db, study)
     views = queries.results(db, study=study, kind=kinds)
-    return compare.of_ours(results.comparisons(db, views, include_disturbed=include_disturbed))
+    return compare.of_ours(stored.comparisons(db, views, include_disturbed=include_disturbed))
 
 
 def check(rows: Iterable[Comparison]) -> None:

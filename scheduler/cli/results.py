@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable, Hashable, Sequence
 from typing import Annotated, Any, TypeVar
@@ -11,7 +10,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from scheduler import across, limits, prices, reasons
+from scheduler import across, limits, reasons, stored
 from scheduler import compare as comparing
 from scheduler.cli import across_reasons, across_table, changes, export, listing, over, sheets, tables
 from scheduler.cli.options import DatabaseOption
@@ -145,7 +144,7 @@ def compare(
                 raise typer.Exit(1)
             return
         views = _views(db, study, kind)
-        rows = sort_rows(wanted.select(comparisons(db, views, include_disturbed=include_disturbed)), sort)
+        rows = sort_rows(wanted.select(stored.comparisons(db, views, include_disturbed=include_disturbed)), sort)
         if axis is not None and rows:
             over.show(rows, axis, queries.platforms(db).values(), as_json=as_json)
             return
@@ -169,7 +168,7 @@ def conclude(database: str, study: str, platform_key: str, *, as_json: bool) -> 
     """The comparison at the end of `quantfleet run`: of this machine as it is now, whatever else the database holds."""
     with _open(database) as db:
         views = [view for view in _views(db, study, None) if view.platform_key == platform_key]
-        rows = comparisons(db, views)
+        rows = stored.comparisons(db, views)
         if as_json:
             _write(export.comparison_json(rows, None))
         elif rows:
@@ -223,14 +222,6 @@ def results(
             _print(tables.results(views, _console().width))
         else:
             _write(f"none of {metrics.counted(len(every), 'result')} fits --where\n" if every else _nothing(db, study))
-
-
-def comparisons(db: Database, views: Sequence[ResultView], *, include_disturbed: bool = False) -> list[Comparison]:
-    """The comparison of results, with predictions read from the database when a pair needs them."""
-    lookup = functools.cache(functools.partial(queries.predictions, db))
-    rows = comparing.compare(views, lookup, include_disturbed=include_disturbed)
-    limited = limits.comparisons(rows, views, queries.ceilings(db))
-    return prices.priced(limited, prices.prices(queries.hosts(db)))
 
 
 def show(rows: Sequence[Comparison], beside: across.Across | None = None, *, details: bool = False) -> None:
@@ -325,9 +316,7 @@ def _open(database: str | None) -> Database:
 
 
 def _views(db: Database, study: str | None, kind: str | None) -> list[ResultView]:
-    known = queries.studies(db)
-    if known and study not in {one.id for one in known}:
-        choice("study", study, [one.name for one in known])
+    stored.check_study(db, study)
     return queries.results(db, study=study, kind=kind or SHOWN)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import PurePath
 
 import sqlalchemy as sa
 
-from scheduler import compare, filters, limits, prices
+from scheduler import compare, filters, stored
 from scheduler.compare import Comparison
 from scheduler.report import chains, contents, spread
 from scheduler.report.contents import About, Report
@@ -19,7 +18,7 @@ from scheduler.report.spread import Spread
 from scheduler.report.weights import Weight
 from storage import queries, records
 from storage.database import Database
-from storage.views import ResultView, StudyView
+from storage.views import StudyView
 
 KINDS = ("latency", "throughput", "server", "tensor", "accuracy")
 """Kinds of jobs that a report shows."""
@@ -51,7 +50,8 @@ def read(
     """
     views = queries.results(db, study=wanted.study, kind=KINDS)
     ceilings = queries.ceilings(db)
-    rows = wanted.chosen.select(_comparisons(db, views, wanted.include_disturbed))
+    every = stored.comparisons(db, views, include_disturbed=wanted.include_disturbed, ceilings=ceilings)
+    rows = wanted.chosen.select(every)
     left_out = 0 if wanted.include_disturbed else compare.disturbed_left_out(views)
     platforms = list(queries.platforms(db).values())
     return contents.report(
@@ -64,13 +64,6 @@ def read(
         studies=_studies(db, wanted.study),
         weights=weights,
     )
-
-
-def _comparisons(db: Database, views: Sequence[ResultView], include_disturbed: bool) -> list[Comparison]:
-    lookup = functools.cache(functools.partial(queries.predictions, db))
-    rows = compare.compare(views, lookup, include_disturbed=include_disturbed)
-    limited = limits.comparisons(rows, views, queries.ceilings(db))
-    return prices.priced(limited, prices.prices(queries.hosts(db)))
 
 
 def _spreads(db: Database, rows: Sequence[Comparison], most: int, tell: Tell) -> dict[str, tuple[Spread, ...]]:
