@@ -193,7 +193,7 @@ def _done_row(views: Sequence[ResultView], marks: Sequence[str], extra: Sequence
         gain=None if gain is None else gain.value,
         gain_low=None if gain is None else gain.low,
         gain_high=None if gain is None else gain.high,
-        significant=_significant(gain),
+        significant=None if gain is None else gain.excludes_1,
         pairs=sum(view.pairs or 0 for view in views),
         withheld=withheld,
         threads_observed=newest.threads_observed,
@@ -304,12 +304,6 @@ def _size_ratio(view: ResultView) -> float | None:
     size = view.artifact_bytes
     other = size if view.strategy == view.baseline else view.baseline_artifact_bytes
     return size / other if size and other else None
-
-
-def _significant(gain: records.Interval | None) -> bool | None:
-    if gain is None or gain.low is None or gain.high is None:
-        return None
-    return gain.low > 1.0 or gain.high < 1.0
 
 
 def _withheld(view: ResultView) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ import numpy as np
 
 from scheduler.compare import Comparison
 from scheduler.sessions import Session
-from storage.estimates import Component
+from storage import estimates
+from storage.estimates import Component, Estimate
 
 Lookup = Callable[[str, str], Sequence[Session]]
 """Kind and job id → its sessions."""
@@ -25,13 +26,13 @@ def drifts(rows: Iterable[Comparison], sessions: Lookup) -> dict[str, Component]
     One-way analysis of variance (Searle, Casella & McCulloch 1992, 3.6), pooled over all baselines: what the jobs'
     means vary beyond the sessions' own errors, at least 0, with the added degrees of freedom of the means.
     """
-    means: dict[str, dict[Hashable, dict[str, tuple[float, float]]]] = {}
+    means: dict[str, dict[Hashable, dict[str, Estimate]]] = {}
     for row in rows:
         for job_id in row.job_ids:
-            logs = np.array([session.log_baseline for session in sessions(row.kind, job_id)])
+            logs = [session.log_baseline for session in sessions(row.kind, job_id)]
             if len(logs) >= 2:
-                found = float(logs.mean()), float(logs.var(ddof=1)) / len(logs)
-                means.setdefault(row.hardware_key, {}).setdefault(_control(row), {})[job_id] = found
+                jobs = means.setdefault(row.hardware_key, {}).setdefault(_control(row), {})
+                jobs[job_id] = estimates.of(logs)
     pooled = {hardware: _pooled(controls) for hardware, controls in means.items()}
     return {hardware: found for hardware, found in pooled.items() if found is not None}
 
@@ -42,12 +43,12 @@ def _control(row: Comparison) -> Hashable:
     return (*where, row.baseline, row.threads, row.input)
 
 
-def _pooled(controls: Mapping[Hashable, Mapping[str, tuple[float, float]]]) -> Component | None:
+def _pooled(controls: Mapping[Hashable, Mapping[str, Estimate]]) -> Component | None:
     squares, own, df = 0.0, 0.0, 0
     for jobs in controls.values():
-        found = np.array(list(jobs.values()))
-        if len(found) >= 2:
-            squares += float(((found[:, 0] - found[:, 0].mean()) ** 2).sum())
-            own += float(found[:, 1].mean()) * (len(found) - 1)
-            df += len(found) - 1
+        more = len(jobs) - 1
+        if more > 0:
+            squares += float(np.var([one.mean for one in jobs.values()])) * len(jobs)
+            own += float(np.mean([one.variance for one in jobs.values()])) * more
+            df += more
     return Component(variance=max(0.0, squares - own) / df, df=df) if df else None

@@ -6,11 +6,10 @@ configuration) is free: strategy, threads, instances, padding, a server's batchi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from scheduler import measures
+from scheduler import measures, shapes
 from scheduler.across import Where
 from scheduler.compare import Comparison
 from scheduler.measures import Measure
@@ -18,8 +17,6 @@ from storage import metrics
 
 KINDS = ("latency", "throughput", "server")
 """Kinds of rows that are answers to a workload; a tensor operation is none."""
-
-_INSTANCES = re.compile(r"\d+ instances?( vs \d+ of \d+)?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,9 +122,9 @@ def _point(row: Comparison, known: measures.Context) -> Point:
 
 def read(row: Comparison) -> tuple[Workload, Configuration]:
     """What a row's case asks, and how it answers, from its label (`storage.records.Case.label`)."""
-    head, *parts = (row.input or "").split(", ")
-    padding = head.partition(" vs ")[0].partition("/")[2]
-    served = [part for part in parts if not _INSTANCES.fullmatch(part)]
+    own, _ = shapes.read(row.input, row.threads) or (None, None)
+    padding = "" if own is None or own.padding == "longest" else own.padding
+    served = own.serving.split(", ") if own is not None and own.serving else []
     means = [part for part in served if part.startswith(("batch ", "cache "))]
     free = row.kind == "throughput"
     rows = [f"batch {row.batch}"] if free else []

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scheduler.compare import Comparison
-from storage import distributions, records
+from storage import distributions, estimates, records
 from storage.statistics import LEVEL
 
 
@@ -82,8 +82,8 @@ class Product:
         known = [(variance * square, df) for variance, square, df in parts if variance is not None]
         if len(known) < len(parts):
             return None
-        total = sum(variance for variance, _ in known)
-        return total, total**2 / sum(variance**2 / df for variance, df in known) if total > 0 else 1.0
+        total, freedom = estimates.added(known)
+        return total, 1.0 if freedom is None else freedom
 
 
 def gain(row: Comparison) -> Estimate | None:

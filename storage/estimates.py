@@ -8,7 +8,7 @@ several different population variances are involved" (1947); Satterthwaite (1946
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +100,16 @@ def difference(earlier: Estimate, later: Estimate, *shared: Component) -> Differ
     The variances of the two need not be alike. `shared`: further variances of the difference.
     """
     every: Sequence[Estimate | Component] = (earlier, later, *shared)
-    parts = [(one.variance, one.df) for one in every if one.variance > 0]
-    variance = sum(part for part, _ in parts)
-    df = variance**2 / sum(part**2 / df for part, df in parts) if parts else min(earlier.df, later.df)
-    return Difference(value=later.mean - earlier.mean, error=math.sqrt(variance), df=df)
+    variance, df = added((one.variance, one.df) for one in every)
+    least = min(earlier.df, later.df)
+    return Difference(value=later.mean - earlier.mean, error=math.sqrt(variance), df=least if df is None else df)
+
+
+def added(variances: Iterable[tuple[float, float]]) -> tuple[float, float | None]:
+    """The sum of independent variances, given with their degrees of freedom, and Satterthwaite's (1946) of the sum.
+
+    None instead of degrees of freedom where nothing varies.
+    """
+    parts = [(variance, df) for variance, df in variances if variance > 0]
+    total = sum(variance for variance, _ in parts)
+    return total, total**2 / sum(variance**2 / df for variance, df in parts) if parts else None

@@ -29,6 +29,9 @@ JobState = Literal["queued", "running", "done", "unsupported", "failed", "dead",
 TERMINAL: frozenset[str] = frozenset({"done", "unsupported", "failed", "dead", "cancelled"})
 """Job states in which nothing more happens by itself."""
 
+OPEN: frozenset[str] = frozenset({"queued", "running"})
+"""Job states in which a job still comes to a result."""
+
 PAIRED: frozenset[str] = frozenset({"latency", "throughput", "server", "tensor"})
 """Kinds whose result is a gain: baseline and strategy are measured in turn."""
 
@@ -270,6 +273,13 @@ class Interval:
     low: float | None
     high: float | None
     level: float = 0.95
+
+    @property
+    def excludes_1(self) -> bool | None:
+        """Whether a ratio is shown to be another than 1; None without an interval."""
+        if self.low is None or self.high is None:
+            return None
+        return self.low > 1.0 or self.high < 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,6 +27,11 @@ def _platform(column: Column) -> dict[str, Any]:
 
 
 def column_document(column: Column) -> dict[str, Any]:
+    """A platform by its keys, label and hosts, and how its column is marked."""
+    return {**place_document(column), "marks": list(column.marks)}
+
+
+def place_document(column: Column) -> dict[str, Any]:
     """A platform by its keys, label and hosts."""
     return {
         "platform_key": column.platform.key,
@@ -35,7 +40,6 @@ def column_document(column: Column) -> dict[str, Any]:
         "label": column.name,
         "cpu": column.platform.hardware.cpu,
         "hosts": list(column.hosts),
-        "marks": list(column.marks),
     }
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from scheduler import compare, stored
-from scheduler.cli import results
 from scheduler.compare import Comparison
 from storage import errors, queries, records
 from storage.database import Database
@@ -41,7 +40,7 @@ def check(rows: Iterable[Comparison]) -> None:
 
 def nothing(db: Database) -> str:
     """What a database without results needs, in a sentence."""
-    waiting = len(queries.jobs(db, states=results.OPEN))
+    waiting = len(queries.jobs(db, states=records.OPEN))
     if waiting:
         return f"{db.address} holds no gains yet: {waiting} jobs wait or run (`quantfleet status` shows them).\n"
     return f"{db.address} holds no gains yet: `quantfleet run STUDY` measures a study and stores them here.\n"
@@ -51,10 +50,3 @@ def interval(name: str, found: records.Interval | None) -> dict[str, Any]:
     """`{name, name_low, name_high}` as JSON has intervals; null where there is none."""
     values = (None, None, None) if found is None else (found.value, found.low, found.high)
     return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
-
-
-def conclusive(found: records.Interval | None) -> bool | None:
-    """Whether an interval excludes 1; None without one."""
-    if found is None or found.low is None or found.high is None:
-        return None
-    return found.low > 1.0 or found.high < 1.0

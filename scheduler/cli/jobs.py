@@ -15,11 +15,9 @@ from scheduler import study as studies
 from scheduler.cli.common import confirmed, print_json, state_counts, stored_study
 from scheduler.cli.options import DatabaseOption, JsonOption, StoredStudyArgument, YesOption
 from storage import database as databases
-from storage import errors, lifecycle, metrics, queries, settings
+from storage import errors, lifecycle, metrics, queries, records, settings
 from storage.database import Database
 from storage.queries import JobView
-
-OPEN = frozenset({"queued", "running"})
 
 JobOption = Annotated[
     list[str] | None, typer.Option("--job", metavar="ID", help="Only this job: its id or how it begins; repeatable.")
@@ -54,7 +52,7 @@ def cancel(
     """
     config = settings.load(database=database)
     with Database.open(config.database) as db:
-        picked = _picked(db, study, job, {"host": host, "strategy": strategy, "model": model}, OPEN)
+        picked = _picked(db, study, job, {"host": host, "strategy": strategy, "model": model}, records.OPEN)
         found = [one for one in picked if not one.cancelling]
         _ask("cancel", found, yes=yes or as_json)
         count = lifecycle.cancel(db, [one.id for one in found])

@@ -16,7 +16,7 @@ from scheduler.cli import across_reasons, across_table, changes, export, listing
 from scheduler.cli.options import DatabaseOption
 from scheduler.compare import Comparison
 from scheduler.filters import Filter, choice
-from storage import errors, metrics, queries, settings
+from storage import errors, metrics, queries, records, settings
 from storage.database import Database
 from storage.views import ResultView
 
@@ -24,9 +24,6 @@ KINDS = ("latency", "throughput", "server", "tensor", "accuracy")
 
 SHOWN = (*KINDS, "prepare")
 """Kinds of jobs that are shown without `--kind`; what a machine can do is `quantfleet hardware`'s to show."""
-
-OPEN = frozenset({"queued", "running"})
-"""States of jobs that still come to a result."""
 
 Row = TypeVar("Row", Comparison, ResultView)
 
@@ -259,7 +256,7 @@ def _mention_left_out(db: Database, count: int) -> None:
 
 def _mention_waiting(db: Database, study: str | None) -> None:
     """In a fleet one looks while others measure: say that more is to come."""
-    waiting = len(queries.jobs(db, study=study, states=OPEN)) if _is_fleet(db) else 0
+    waiting = len(queries.jobs(db, study=study, states=records.OPEN)) if _is_fleet(db) else 0
     if waiting:
         verb = "waits or runs" if waiting == 1 else "wait or run"
         _print(Text(f"{metrics.counted(waiting, 'job')} still {verb}: `quantfleet status` shows them."))
@@ -323,7 +320,7 @@ def _views(db: Database, study: str | None, kind: str | None) -> list[ResultView
 def _nothing(db: Database, study: str | None) -> str:
     """What to do about a database without results, in a sentence."""
     jobs = [job for job in queries.jobs(db, study=study) if job.kind in SHOWN]
-    waiting = sum(job.state in OPEN for job in jobs)
+    waiting = sum(job.state in records.OPEN for job in jobs)
     fleet = _is_fleet(db)
     if not jobs:
         hint = "submit STUDY` has the hosts measure a study" if fleet else "run STUDY` measures a study"

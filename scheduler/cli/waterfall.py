@@ -14,6 +14,7 @@ from rich.console import Console
 from scheduler import recognise, steps
 from scheduler import waterfall as falling
 from scheduler.cli import export, gains, results, waterfall_tables
+from scheduler.cli.across_export import place_document
 from scheduler.cli.options import DatabaseOption
 from scheduler.cli.waterfall_tables import Told
 from scheduler.compare import Comparison
@@ -21,7 +22,7 @@ from scheduler.filters import Filter, choice
 from scheduler.recognise import Family
 from scheduler.steps import Step
 from scheduler.waterfall import Bar, Chart, Start
-from storage import errors, queries, settings
+from storage import errors, queries, records, settings
 from storage.database import Database
 
 KINDS = (*steps.KINDS, "accuracy")
@@ -106,7 +107,7 @@ def _told(
     chosen = [start for start in found if kind in (None, start.point.kind) and _begins(start, begin)]
     if not chosen:
         raise errors.QueryError(f"--from: no chart begins so; {_begins_with(found)}")
-    jobs = queries.jobs(db, states=results.OPEN)
+    jobs = queries.jobs(db, states=records.OPEN)
     told = [one for family in recognise.families(chosen) if (one := _family(family, named, jobs)) is not None]
     if not told:
         raise errors.QueryError(
@@ -147,14 +148,8 @@ def _document(told: Told) -> dict[str, Any]:
 
 
 def _chart(chart: Chart) -> dict[str, Any]:
-    column = chart.start.column
     return {
-        "platform_key": column.platform.key,
-        "hardware_key": column.platform.hardware_key,
-        "environment_key": column.platform.environment_key,
-        "label": column.name,
-        "cpu": column.platform.hardware.cpu,
-        "hosts": list(column.hosts),
+        **place_document(chart.start.column),
         "left_out": chart.start.dropped,
         "bars": [_bar(bar) for bar in chart.bars],
     }
@@ -171,7 +166,7 @@ def _bar(bar: Bar) -> dict[str, Any]:
         "strategy": bar.point.strategy,
         **dataclasses.asdict(bar.point.shape),
         **gains.interval("factor", bar.factor),
-        "significant": gains.conclusive(bar.factor),
+        "significant": None if bar.factor is None else bar.factor.excludes_1,
         "since": bar.since,
         "through": bar.through,
         **gains.interval("product", bar.total),

@@ -104,9 +104,9 @@ def segment(before: float, after: float, low: float, high: float, room: int) -> 
 
 
 def _style(bar: Bar) -> str:
-    if bar.factor is None or bar.factor.low is None or bar.factor.high is None:
+    if bar.factor is None or not bar.factor.excludes_1:
         return ""
-    return "green" if bar.factor.low > 1 else "red" if bar.factor.high < 1 else ""
+    return "green" if bar.factor.value > 1 else "red"
 
 
 def _cut(name: str, width: int) -> str:
@@ -123,8 +123,7 @@ def _factor(bar: Bar) -> str:
 def _starred(found: records.Interval | None) -> str:
     if found is None:
         return tables.NOTHING
-    clear = found.low is not None and found.high is not None and (found.low > 1 or found.high < 1)
-    return tables.interval(found.value, found.low, found.high) + ("*" if clear else "")
+    return tables.interval(found.value, found.low, found.high) + ("*" if found.excludes_1 else "")
 
 
 def _total(bar: Bar) -> str:
