@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -11,14 +10,14 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from scheduler.cli import main
 from storage import broker, database, hosts, lifecycle, queries, records, settings
 from storage.database import Database
-from tests import builders, services
+from tests import builders, commands, services
+from tests.commands import Ended
 
 TEMPLATE = "quantfleet_template"
 
@@ -33,21 +32,6 @@ inputs: [{length: 16}]
 """6 cases on each platform; `builders.platform` has no ONNX Runtime unless it is given."""
 
 ONNX = {"onnxruntime": "1.24", "onnx": "1.20", "onnxscript": "0.5"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """Its standard output as JSON."""
-        found: dict[str, Any] = json.loads(self.out)
-        return found
 
 
 @dataclass(kw_only=True)
@@ -76,16 +60,9 @@ class Bench:
 
     def call(self, *argv: str, **environ: str) -> Ended:
         """A command in this process, as `quantfleet` runs it."""
-        self.capture.readouterr()
-        with self.patch.context() as patch:
-            for key, value in {**self.environ, **environ}.items():
-                patch.setenv(key, value)
-            patch.setattr(sys, "argv", ["quantfleet", *argv])
-            with pytest.raises(SystemExit) as ended:
-                main.run()
-        found = self.capture.readouterr()
-        assert services.PASSWORD not in found.out + found.err
-        return Ended(code=int(str(ended.value.code or 0)), out=found.out, err=found.err)
+        ended = commands.run(self.patch, self.capture, *argv, **{**self.environ, **environ})
+        assert services.PASSWORD not in ended.out + ended.err
+        return ended
 
     def good(self, *argv: str, **environ: str) -> Ended:
         """A command that ends with 0."""

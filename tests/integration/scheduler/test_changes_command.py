@@ -4,46 +4,28 @@ import csv
 import io
 import json
 import re
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from scheduler.cli import main
 from storage import hosts, lifecycle, records
 from storage.database import Database
-from tests import builders, fleets
+from tests import builders, commands, fleets
+from tests.commands import Ended
 
 NEW, OLD = fleets.OLD, fleets.OLD_TORCH  # one hardware with torch 2.13.0 and 2.12.1
 INT8, BASELINE = "torch/int8-dynamic", "torch/fp32"
 
-Run = Callable[..., "Ended"]
-
-
-class Ended:
-    """What a command did."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-        self.said = " ".join((out + err).split())
+Run = Callable[..., Ended]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """`quantfleet compare …` as a person runs it."""
 
-    def call(*argv: str) -> Ended:
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["quantfleet", "compare", *argv])
-            patch.setenv("COLUMNS", "80")
-            with pytest.raises(SystemExit) as ended:
-                main.run()
-        out, err = capsys.readouterr()
-        return Ended(int(str(ended.value.code or 0)), out, err)
-
-    return call
+    return lambda *argv: commands.run(monkeypatch, capsys, "compare", *argv, COLUMNS="80")
 
 
 def legs(milliseconds: float, pairs: int, noise: float, baseline_ms: float) -> list[records.Leg]:

@@ -1,35 +1,22 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyperf
 import pytest
 
-from scheduler.cli import main
 from storage import hosts, lifecycle, queries, records
 from storage.database import Database
-from tests import builders
+from tests import builders, commands
+from tests.commands import Ended
 from tests.unit.scheduler.interop import real
 
 WIDE, NARROW = (str(real.PYPERF / f"{name}.json") for name in ("wide", "narrow"))
 NAMED = ("--baseline", "torch/fp32", "--strategy", "wide=torch/fp32", "--strategy", "narrow=torch/int8-dynamic")
 BESIDE = (*NAMED, "--model", "minilm", "--threads", "1", "--batch", "1", "--length", "16")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
 
 
 Call = Callable[..., Ended]
@@ -38,37 +25,32 @@ Call = Callable[..., Ended]
 @pytest.fixture
 def call(sqlite: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """`quantfleet ARGUMENTS` on the database of `sqlite`."""
-    monkeypatch.setenv("QUANTFLEET_DATABASE", sqlite)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("TERM", "dumb")
+    given = {"QUANTFLEET_DATABASE": sqlite, "COLUMNS": "100", "TERM": "dumb"}
+    return lambda *arguments: commands.run(monkeypatch, capsys, *arguments, **given)
 
-    def run(*arguments: str) -> Ended:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["quantfleet", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main.run()
-        found = capsys.readouterr()
-        return Ended(code=int(str(ended.value.code or 0)), out=found.out, err=found.err)
 
-    return run
+def claimed(db: Database, platform: records.Platform) -> records.Claim:
+    """A job of a study called demo that a host has taken."""
+    hosts.register(db, name="here", platform=platform)
+    jobs = [builders.planned(None, platform.key)]
+    (job_id,) = lifecycle.submit(db, study=lifecycle.StudyText(name="demo", text="name: demo"), jobs=jobs).new
+    claim = lifecycle.claim(db, job_id, host="here", platform_key=platform.key, lease=60)
+    assert claim is not None
+    return claim
 
 
 def ours(address: str, *, legs: bool = True, flags: tuple[str, ...] = ()) -> str:
     """One of our own results: three pairs of fresh processes, ×2.50; its job's id."""
     platform = builders.platform()
     with Database.open(address) as db:
-        hosts.register(db, name="here", platform=platform)
-        jobs = [builders.planned(None, platform.key)]
-        (job_id,) = lifecycle.submit(db, study=lifecycle.StudyText(name="demo", text="name: demo"), jobs=jobs).new
-        claim = lifecycle.claim(db, job_id, host="here", platform_key=platform.key, lease=60)
-        assert claim is not None
+        claim = claimed(db, platform)
         taken = [
             builders.leg(pair=pair, position=side, samples_ns=[base + pair * 1000 + step for step in range(6)])
             for pair in range(3)
             for side, base in enumerate((10_000_000, 4_000_000))
         ]
         lifecycle.finish(db, claim, builders.latency(flags=flags), taken if legs else [])
-    return job_id
+    return claim.job_id
 
 
 def test_old_numbers_stand_beside_new_ones_marked_and_never_compared(sqlite: str, call: Call) -> None:
@@ -269,11 +251,7 @@ def test_conbench_gets_one_time_for_each_pair_of_processes(sqlite: str, call: Ca
 def test_conbench_gets_a_job_without_a_number_as_an_error(sqlite: str, call: Call, tmp_path: Path) -> None:
     platform = builders.platform()
     with Database.open(sqlite) as db:
-        hosts.register(db, name="here", platform=platform)
-        jobs = [builders.planned(None, platform.key)]
-        (job_id,) = lifecycle.submit(db, study=lifecycle.StudyText(name="demo", text="name: demo"), jobs=jobs).new
-        claim = lifecycle.claim(db, job_id, host="here", platform_key=platform.key, lease=60)
-        assert claim is not None
+        claim = claimed(db, platform)
         lifecycle.fail(db, claim, records.Failure(reason="unsupported", message="this CPU lacks avx2"))
     file = tmp_path / "results.json"
     call("interop", "export", "--format", "conbench", "-o", str(file), "--repository", "https://github.com/org/repo")

@@ -8,26 +8,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from scheduler.cli import main
 from storage import hosts, lifecycle, queries, records
 from storage.database import Database
-from tests import builders, fleets
+from tests import builders, commands, fleets
+from tests.commands import Ended
 
 INT8, BASELINE = "torch/int8-dynamic", "torch/fp32"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
 
 
 Call = Callable[..., Ended]
@@ -37,18 +27,8 @@ Call = Callable[..., Ended]
 def call(sqlite: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
     """A command in this process, as `quantfleet` runs it, on the test's SQLite database."""
     monkeypatch.chdir(tmp_path)
-    for name, value in {"QUANTFLEET_DATABASE": sqlite, "COLUMNS": "80", "TERM": "dumb"}.items():
-        monkeypatch.setenv(name, value)
-
-    def run(*argv: str) -> Ended:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["quantfleet", *argv])
-        with pytest.raises(SystemExit) as ended:
-            main.run()
-        found = capsys.readouterr()
-        return Ended(int(str(ended.value.code or 0)), found.out, found.err)
-
-    return run
+    given = {"QUANTFLEET_DATABASE": sqlite, "COLUMNS": "80", "TERM": "dumb"}
+    return lambda *argv: commands.run(monkeypatch, capsys, *argv, **given)
 
 
 @pytest.fixture
