@@ -74,6 +74,18 @@ def test_old_numbers_stand_beside_new_ones_marked_and_never_compared(sqlite: str
     assert [cell["gain"] for cell in base["cells"] if cell] == [None]
 
 
+def test_nothing_is_concluded_from_what_other_tools_measured(sqlite: str, call: Call) -> None:
+    call("interop", "import", WIDE, NARROW, *BESIDE)
+    foreign_alone = call("best", "--json").document
+    assert foreign_alone["choices"] == []
+    ours(sqlite)
+    (choice,) = call("best", "--json").document["choices"]
+    assert choice["best"]["job_ids"] and "pyperf" not in json.dumps(choice)
+    assert "there are results of one platform only" in call("transfer").err
+    (chart,) = [chart for one in call("waterfall", "--json").document["waterfalls"] for chart in one["charts"]]
+    assert "pyperf" not in json.dumps(chart)
+
+
 def _rows(call: Call) -> list[Any]:
     return [row for matrix in call("compare", "--json").document["across"] for row in matrix["rows"]]
 
