@@ -129,12 +129,13 @@ def test_json_and_csv_carry_the_documented_fields() -> None:
 _LIKENESS = ("same_operation", "like_for_like")
 _ENERGY = ("joules_per_row", "baseline_joules_per_row")
 _LIMITS = ("floor_s", "limit_share", "bound", "baseline_limit_share")
+_PERCENTILES = tuple(f"latency_p{q}_{end}_s" for q in (50, 90, 95) for end in ("low", "high"))
 _COSTS = ("cost_per_million", "baseline_cost_per_million")
 _EFFICIENCY = ("efficiency", "efficiency_low", "efficiency_high")
 
 
 def test_a_field_that_came_later_stands_behind_the_others() -> None:
-    first, later = export.COMPARISON_FIELDS[:-17], export.COMPARISON_FIELDS[-17:]
+    first, later = export.COMPARISON_FIELDS[:-23], export.COMPARISON_FIELDS[-23:]
     assert (first[-1], later[:2]) == ("accuracy_note", ("input_digest", "made_digest"))
     assert later[2:] == (
         *("kind", "instances"),
@@ -144,6 +145,7 @@ def test_a_field_that_came_later_stands_behind_the_others() -> None:
         "like_for_like",
         *_LIMITS,
         *_ENERGY,
+        *_PERCENTILES,
     )
     assert {export.flat_comparison(row)["input_digest"] for row in rows() if row.gain} == {"input-a"}
 
