@@ -265,8 +265,7 @@ _CANDIDATE: tuple[tables.Column[Candidate], ...] = (
 
 def strategy_cell(configuration: Configuration) -> str:
     """The strategy, its transforms and options on lines of their own."""
-    *transforms, runtime = configuration.strategy.split("+")
-    return "\n".join([*(f"{one}+" for one in transforms), tables.strategy_lines(runtime)])
+    return tables.strategy_lines(configuration.strategy)
 
 
 def layout_cell(configuration: Configuration) -> str:

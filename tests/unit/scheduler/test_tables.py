@@ -97,6 +97,18 @@ def test_reasons_are_said_once_for_all_their_cases() -> None:
     assert text.count("no avx2 here") == 1
 
 
+def test_a_reason_that_many_strategies_have_is_said_once_and_names_a_few() -> None:
+    failed = [failed_view("unsupported", "no avx2 here", strategy=f"torch/int8-{name}") for name in "abcde"]
+    text = printed(tables.comparison(compare(failed, lambda _: None), 80), 80)
+    assert squeezed("torch/int8-a, torch/int8-b, torch/int8-c and 2 more (5 cases): no avx2 here") in squeezed(text)
+
+
+def test_a_strategys_transforms_and_options_stand_on_lines_of_their_own() -> None:
+    assert tables.strategy_lines("distil:layers=3+prune-ffn:0.5+onnxruntime/int8-static:rows=9,operators=matmul") == (
+        "distil:layers=3+\nprune-ffn:0.5+\nonnxruntime/int8-static\n  rows=9\n  operators=matmul"
+    )
+
+
 def test_control_characters_and_markup_in_names_stay_text() -> None:
     row = compare([latency_view(model="[red]evil\x1b[2J", host="[/]h")], lambda _: None)
     text = printed(tables.comparison(row, 80), 80)
