@@ -81,6 +81,7 @@ class Capacity:
     load: float  # rows per second
     offers: tuple[Offer, ...]  # the cheapest first; without prices the fewest hosts
     ties: tuple[Offer, ...]  # whose price may be as low as the first's
+    unshown: tuple[Judged, ...]  # of a higher rate than their machine's offer, not shown to keep the limits
     withheld: Mapping[Where, str]  # platforms without an offer, and why
     nearest: tuple[Judged, ...]  # where there is no offer at all: what comes nearest to the limits
 
@@ -135,7 +136,7 @@ def _capacity(
     machines: Mapping[Where, Machine],
     allowed: Sequence[Evidence],
 ) -> Capacity:
-    offers, withheld, judged = [], {}, []
+    offers, withheld, judged, unshown = [], {}, [], []
     for where, own in platforms.items():
         usable = [point for point in own if evidence(point) in allowed]
         verdicts = demands.judge(usable, limits)
@@ -143,6 +144,7 @@ def _capacity(
         judged += [one for one in verdicts if one.state != "met"]
         if offer is not None:
             offers.append(offer)
+            unshown += [one for one in verdicts if one.state == "not shown" and _ahead(one, offer)]
         else:
             withheld[where] = _why(verdicts, own)
     offers.sort(key=_order)
@@ -151,6 +153,7 @@ def _capacity(
         load=load,
         offers=tuple(offers),
         ties=tuple(_ties(offers)),
+        unshown=tuple(unshown),
         withheld=withheld,
         nearest=() if offers else tuple(sorted(judged, key=lambda one: one.distance)[:5]),
     )
@@ -175,6 +178,15 @@ def _offer(judged: Sequence[Judged], load: float, machine: Machine) -> Offer | N
         hosts_least=_hosts(load, rate.value if rate.interval is None else rate.interval[1]),
         notes=tuple(_notes(first.point, rate)),
     )
+
+
+def _ahead(one: Judged, offer: Offer) -> bool:
+    """Whether it would take the offer's place: seen as the same or better, at a higher rate."""
+    order = list(EVIDENCE)
+    own, rate = order.index(evidence(one.point)), _rate(one.point, offer.machine)
+    if rate is None or own > order.index(offer.evidence):
+        return False
+    return own < order.index(offer.evidence) or rate.value > offer.rate
 
 
 def _hosts(load: float, rate: float) -> int:

@@ -23,7 +23,7 @@ class Choice:
     where: Where
     ranked: tuple[Judged, ...]  # that keep all limits, the best estimate first
     ties: tuple[Judged, ...]  # of them, not shown to be worse than the first
-    unshown: tuple[Judged, ...]  # better by estimate than the best, not shown to keep the loss of accuracy
+    unshown: tuple[Judged, ...]  # better by estimate than the best, not shown to keep the limits
     nearest: tuple[Judged, ...]  # where none keeps all limits: the nearest first
     missed: int  # how many configurations do not keep all limits
 

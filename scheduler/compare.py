@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from scheduler import paired
+from scheduler import paired, percentiles
 from storage import foreign, metrics, records, statistics
 from storage.views import Predictions, ResultView
 
@@ -93,6 +93,12 @@ class Comparison:
     limit_share: float | None = None  # floor ÷ p50
     bound: str | None = None  # what makes the floor: compute or memory
     baseline_limit_share: float | None = None
+    latency_p50_low_s: float | None = None  # 95 % intervals of the strategy's percentiles, see scheduler.percentiles
+    latency_p50_high_s: float | None = None
+    latency_p90_low_s: float | None = None
+    latency_p90_high_s: float | None = None
+    latency_p95_low_s: float | None = None
+    latency_p95_high_s: float | None = None
 
 
 Lookup = Callable[[str], Predictions | None]
@@ -202,6 +208,7 @@ def _done_row(views: Sequence[ResultView], marks: Sequence[str], extra: Sequence
         same_operation=newest.document.get("same_operation"),
         **_efficiency(newest),
         **_medians(views),
+        **percentiles.ends(views, SHOWN),
     )
 
 

@@ -15,6 +15,9 @@ from storage import metrics
 State = Literal["met", "not shown", "missed", "unknown"]
 """`not shown`: the estimate keeps the limit, its interval does not; `unknown`: nothing was measured."""
 
+FAR = 100.0
+"""Beyond so many times the samples nobody will measure on; the sentence says no more than that."""
+
 LATENCIES = ("latency_p50", "latency_p90", "latency_p95")
 
 LABELS = {
@@ -49,15 +52,33 @@ class Check:
     limit: Limit
     state: State
     value: float | None  # the estimate; None: unknown
-    high: float | None  # what must be under the limit: the interval's upper end where there is one
+    high: float | None  # what must be under the limit: the interval's upper end, the value itself where it is exact
     why: str = ""  # why it is unknown
 
     @property
     def excess(self) -> float:
         """How far beyond the limit, as a share of it; 0.0 where it is met, infinite where it is unknown."""
-        if self.high is None:
+        known = [end for end in (self.value, self.high) if end is not None]
+        if not known:
             return math.inf
-        return max(0.0, self.high / self.limit.most - 1)
+        if self.state == "met":
+            return 0.0
+        return max(0.0, max(known) / self.limit.most - 1) if self.limit.most else math.inf
+
+    @property
+    def samples(self) -> str:
+        """What there would have to be more of: `calls` or `rows`; empty for what is exact."""
+        return "rows" if self.limit.name == "accuracy_loss" else "calls" if self.limit.name in LATENCIES else ""
+
+    @property
+    def times(self) -> float | None:
+        """How many times as many samples would show a limit kept that is not shown to be, if the estimate stays.
+
+        An interval narrows with the square root of its samples. None for another state, and where no number would.
+        """
+        if self.state != "not shown" or self.value is None or self.high is None or self.value >= self.limit.most:
+            return None
+        return ((self.high - self.value) / (self.limit.most - self.value)) ** 2
 
     @property
     def text(self) -> str:
@@ -67,8 +88,17 @@ class Check:
             return f"{label} unknown: {self.why}"
         shown = amount(self.limit.name, self.value)
         if self.state == "not shown":
-            return f"{label} {shown}, up to {amount(self.limit.name, self.high or 0.0)}: not shown to be within {most}"
-        return f"{label} {shown} > {most} (+{100 * (self.value / self.limit.most - 1):.0f} %)"
+            up_to = "no upper end known" if self.high is None else f"up to {amount(self.limit.name, self.high)}"
+            return f"{label} {shown}, {up_to}: not shown to be within {most}{self._decided_by}"
+        beyond = f" (+{100 * (self.value / self.limit.most - 1):.0f} %)" if self.limit.most else ""
+        return f"{label} {shown} > {most}{beyond}"
+
+    @property
+    def _decided_by(self) -> str:
+        if self.times is None:
+            return ""
+        shown = f"more than {FAR:.0f}" if self.times > FAR else f"about {metrics.two(self.times)}"
+        return f" ({shown} × as many {self.samples} would tell)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -104,13 +134,19 @@ def judge(points: Iterable[Point], limits: Sequence[Limit]) -> list[Judged]:
 
 
 def check(row: Comparison, limit: Limit) -> Check:
-    """One row against one limit. A loss of accuracy is met where its interval's upper end is within the limit."""
+    """One row against one limit, which is met where the upper end of the interval is within it.
+
+    What a search for the highest rate held to is met by the search itself: its rate is where the percentile comes to
+    the bound, so that what is uncertain is the rate. Memory and size have no interval, and count as measured.
+    """
     if limit.name == "accuracy_loss":
         return _loss(row, limit)
     value = _value(row, limit.name)
     if value is None:
         return Check(limit=limit, state="unknown", value=None, high=None, why=_why(row, limit.name))
-    return Check(limit=limit, state="met" if value <= limit.most else "missed", value=value, high=value)
+    high = getattr(row, f"{limit.name}_high_s") if limit.name in LATENCIES else value
+    held = value if _held(row, limit) else high
+    return Check(limit=limit, state=_state(value, held, limit.most), value=value, high=high)
 
 
 def amount(name: str, value: float) -> str:
@@ -125,8 +161,22 @@ def _loss(row: Comparison, limit: Limit) -> Check:
     if difference is None or difference.near is None:
         return Check(limit=limit, state="unknown", value=None, high=None, why=_why_no_loss(row))
     value, high = -difference.value, -difference.near[0]
-    state: State = "met" if high <= limit.most else "not shown" if value <= limit.most else "missed"
-    return Check(limit=limit, state=state, value=value, high=high)
+    return Check(limit=limit, state=_state(value, high, limit.most), value=value, high=high)
+
+
+def _state(value: float, high: float | None, most: float) -> State:
+    if value > most:
+        return "missed"
+    return "met" if high is not None and high <= most else "not shown"
+
+
+def _held(row: Comparison, limit: Limit) -> bool:
+    """Whether a search held to this limit, or to a stricter one: a higher percentile, or a lower bound."""
+    bound = measures.bound(row) if limit.name in LATENCIES else None
+    if bound is None:
+        return False
+    percentile, seconds = bound
+    return float(percentile[1:]) >= float(LABELS[limit.name][1:]) and seconds <= limit.most * (1 + 1e-9)
 
 
 def _value(row: Comparison, name: str) -> float | None:

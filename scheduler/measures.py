@@ -10,6 +10,7 @@ pace itself is uncertain by.
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ MEMORY_WITHIN = 0.01
 """A peak of resident memory has no interval; so much to either side stands for one."""
 
 Interval = tuple[float, float]
+
+_BOUND = re.compile(r"\b(p[\d.]+) ≤ (\S+) ms\b")
+"""As `storage.records.ServingSpec.goal` writes it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,9 +102,15 @@ def exact(value: float) -> Measure:
     return Measure(value=value, near=(value, value), wide=(value, value))
 
 
+def bound(row: Comparison) -> tuple[str, float] | None:
+    """What the search for a server's highest rate held to, `("p95", 0.02)` in seconds; None for every other row."""
+    found = _BOUND.search(row.input or "") if row.kind == "server" else None
+    return None if found is None else (found[1], float(found[2]) / 1e3)
+
+
 def searched(row: Comparison) -> bool:
     """Whether a server row is the search for a highest rate."""
-    return row.kind == "server" and "≤" in (row.input or "")
+    return bound(row) is not None
 
 
 def _yardstick(key: Hashable, values: Sequence[float]) -> Yardstick:

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from scheduler import expression
+from scheduler import expression, quantities
 from scheduler.expression import Comparison, Field, Node, Not, Place, Several, Value
 from storage import errors
 from storage.columns import Kind
@@ -27,10 +27,6 @@ _Pair = Callable[[Any, Any], bool]
 ORDER: dict[str, _Pair] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 EQUAL: dict[str, _Pair] = {"==": operator.eq, "!=": operator.ne}
 NUMBERS = frozenset({"integer", "real"})
-
-TIMES = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
-SIZES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-SHARES = {"%": 0.01}
 
 
 def compiled(text: str, kinds: Mapping[str, Kind]) -> Predicate:
@@ -110,12 +106,14 @@ class _Compiler:
         return value.lower() if pattern and isinstance(value, str) else value
 
     def _factor(self, field: Field, given: Value) -> float:
-        known = TIMES if field.name.endswith("_s") and not field.name.endswith("_per_s") else SHARES
-        known = SIZES if field.name.endswith("_bytes") else known
-        if given.unit not in known:
+        seconds = field.name.endswith("_s") and not field.name.endswith("_per_s")
+        known = quantities.TIMES if seconds else quantities.PERCENT
+        known = quantities.SIZES if field.name.endswith("_bytes") else known
+        factor = quantities.factor(given.unit, known)
+        if factor is None:
             said = f"{field.name} is given without a unit, or in {', '.join(known)}; not in {given.unit!r}"
             raise self._fault(given.place, said)
-        return known[given.unit]
+        return factor
 
     def _moment(self, given: Value, text: str) -> float:
         try:

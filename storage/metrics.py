@@ -80,3 +80,8 @@ def three(value: float) -> str:
         return f"{value:.3g}"
     decimals = 2 - math.floor(math.log10(value))
     return f"{value:.{max(0, decimals)}f}"
+
+
+def two(value: float) -> str:
+    """A rough number with two significant digits: `3.2`, `41`."""
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"

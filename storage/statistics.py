@@ -1,7 +1,8 @@
 """Estimates and their intervals (pure): gains, percentiles, paired accuracy.
 
 Sources, named again at each formula: Kalibera & Jones, "Rigorous benchmarking in reasonable time" (2013);
-Searle, Casella & McCulloch, "Variance components" (1992); Hahn & Meeker, "Statistical intervals" (1991);
+Searle, Casella & McCulloch, "Variance components" (1992); Hahn & Meeker, "Statistical intervals" (1991); Korn &
+Graubard (1998);
 MLPerf LoadGen's early stopping; McNemar (1947); Bonett & Price (2012); Wilson (1927); Hartung & Knapp (2001).
 """
 
@@ -159,24 +160,26 @@ def samples_needed(q: float) -> int:
     return n
 
 
-def percentile(samples_s: Numbers, q: float, level: float = LEVEL) -> records.Percentile:
+def percentile(
+    samples_s: Numbers, q: float, level: float = LEVEL, *, groups: Sequence[int] | None = None
+) -> records.Percentile:
     """Percentile `q` (0 to 1) of latencies in seconds, with its order-statistic interval.
 
-    The interval (Hahn & Meeker 1991, 5.2) makes no assumption about the distribution; it takes the samples as
-    independent, so it says nothing about how the next process would differ. Withheld, with the reason, for a
-    sample smaller than `samples_needed(q)`. The value is numpy's default (linear) quantile.
+    The interval (Hahn & Meeker 1991, 5.2) makes no assumption about the distribution. `groups`: which pair of processes
+    each sample is from. Samples of one pair share what its processes were born with, and depend on one another, so that
+    they tell less than as many independent ones: the interval is that of the number that would tell as much
+    (`_effective`). Without groups the samples are taken as independent. Ends are None where the sample has none, both
+    for a single group. Withheld, with the reason, for a sample smaller than `samples_needed(q)`. The value is numpy's
+    default (linear) quantile.
     """
-    values = np.sort(np.asarray(samples_s, dtype=np.float64))
+    samples = np.asarray(samples_s, dtype=np.float64)
     needed = samples_needed(q)
-    if len(values) < needed:
-        return records.Percentile(q=q, value_s=None, withheld=f"{len(values)} samples, {needed} needed")
-    low, high = _ranks(len(values), q, level)
-    return records.Percentile(
-        q=q,
-        value_s=float(np.quantile(values, q)),
-        low_s=None if low < 1 else float(values[low - 1]),
-        high_s=None if high > len(values) else float(values[high - 1]),
-    )
+    if len(samples) < needed:
+        return records.Percentile(q=q, value_s=None, withheld=f"{len(samples)} samples, {needed} needed")
+    value = float(np.quantile(samples, q))
+    size = len(samples) if groups is None else _effective(samples <= value, q, np.asarray(groups), level)
+    low, high = _order_interval(np.sort(samples), q, level, size)
+    return records.Percentile(q=q, value_s=value, low_s=low, high_s=high)
 
 
 def mcnemar(b: int, c: int) -> float:
@@ -269,6 +272,38 @@ def _components(groups: Sequence[npt.NDArray[np.float64]]) -> tuple[float, float
     between_squares = float((sizes * (means - grand) ** 2).sum()) / (count - 1)
     typical_size = (total - float((sizes**2).sum()) / total) / (count - 1)
     return max(0.0, (between_squares - within) / typical_size), within
+
+
+def _effective(below: npt.NDArray[np.bool_], q: float, groups: npt.NDArray[np.int_], level: float) -> int:
+    """How many independent samples tell as much of the share `q` that is `below` as these of several groups.
+
+    Korn & Graubard (1998, Survey Methodology 24): n ÷ the design effect of the groups, less what their number leaves
+    uncertain of that: (z ÷ t)² with groups - 1 degrees of freedom. Never more than there are; 0 for a single group.
+    """
+    _, index = np.unique(groups, return_inverse=True)
+    sizes, counts = np.bincount(index), np.bincount(index, weights=below)
+    total, number = len(below), len(sizes)
+    if number < 2:
+        return 0
+    share = counts.sum() / total
+    variance = number / (number - 1) * float(((counts - share * sizes) ** 2).sum()) / total**2
+    known = (_z(level) / distributions.t_quantile((1 + level) / 2, number - 1)) ** 2
+    independent = q * (1 - q) / total
+    return total if variance <= known * independent else int(total * known * independent / variance)
+
+
+def _order_interval(
+    values: npt.NDArray[np.float64], q: float, level: float, size: int
+) -> tuple[float | None, float | None]:
+    """The order statistics around quantile `q` of sorted values that tell as much as `size` independent ones."""
+    if size < 1:
+        return None, None
+    low, high = _ranks(size, q, level)
+    scale = (len(values) + 1) / (size + 1)
+    return (
+        None if low < 1 else float(values[max(math.floor(low * scale), 1) - 1]),
+        None if high > size else float(values[min(math.ceil(high * scale), len(values)) - 1]),
+    )
 
 
 def _ranks(n: int, q: float, level: float) -> tuple[int, int]:

@@ -129,7 +129,7 @@ def side(
 
     `rows`: rows in one call.
     """
-    samples = samples_s(tally, side)
+    samples, pairs = samples_s(tally, side), pairs_of(tally, side)
     seats = [seat for seats in tally.opened for seat in seats[side]]
 
     def middle(name: str) -> float:
@@ -145,7 +145,7 @@ def side(
         resident_peak_bytes=max(seat.peak_bytes for seat in seats),
         threads_set=seats[0].opened["threads_set"],
         threads_observed=round(statistics.median([leg.threads_burning for leg in _legs(tally, side)] or [0])),
-        percentiles=tuple(percentile(samples, q) for q in QUANTILES),
+        percentiles=tuple(percentile(samples, q, groups=pairs) for q in QUANTILES),
         throughput_per_s=throughput_per_s,
         facts=seats[0].opened["facts"],
         joules_per_row=_joules_per_row(_legs(tally, side), rows),
@@ -156,6 +156,11 @@ def samples_s(tally: Tally, side: records.Side) -> npt.NDArray[np.float64]:
     """Seconds of every counted call of one side."""
     times = [ns / leg.repeats for leg in _legs(tally, side) for ns in leg.samples_ns]
     return np.array(times, dtype=np.float64) / 1e9
+
+
+def pairs_of(tally: Tally, side: records.Side) -> list[int]:
+    """Which pair of processes each of `samples_s` is from."""
+    return [leg.pair for leg in _legs(tally, side) for _ in leg.samples_ns]
 
 
 def _joules_per_row(legs: Sequence[records.Leg], rows: int) -> float | None:

@@ -30,8 +30,8 @@ def render(
         parts += [Text(title, style="bold", overflow="fold")]
         parts += [*_capacity(one, machines, width), Text()]
     if any("latency" in reason for one in found for reason in one.withheld.values()) and not extrapolate:
-        parts.append(dim("one caller's latency is no rate of a machine: measure kind server with a bound, or kind"))
-        parts.append(dim("throughput; --extrapolate multiplies it by the instances that fit, and marks it so"))
+        parts.append(dim("to measure rates: a study of kind server with a bound, or of kind throughput"))
+        parts.append(dim("--extrapolate multiplies one caller's rate by the instances that fit, and marks it so"))
     return Group(*parts)
 
 
@@ -45,6 +45,8 @@ def _capacity(found: Capacity, machines: Machines, width: int) -> Iterator[Rende
         keys = (tables.Column(title="", cell=place, always=True), *_OFFER)
         yield from tables.folded(keys, _OFFERED, [("", found.offers)], width)
         yield from _offer_notes(found)
+    lines = [f"{machines[one.point.where].name}: {missed(one)}" for one in found.unshown]
+    yield from tables.listed("of a higher rate, but not shown to keep the limits", lines)
     lines = [f"{machines[where].name}: {reason}" for where, reason in found.withheld.items()]
     yield from tables.listed("no offer", lines)
     yield from tables.listed("nothing keeps the limits; the nearest", [missed(one) for one in found.nearest])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
-from rich.progress import track
 
-from scheduler import changes
+from scheduler import changes, quantities
 from scheduler.changes import Asked
-from scheduler.cli import changes_export, changes_table, common, export
+from scheduler.cli import bars, changes_export, changes_table, common, export
 from scheduler.filters import Filter, choice
 from scheduler.regressions import Rule
 from storage import errors
@@ -115,10 +113,11 @@ def asked(
             raise errors.QueryError(f"{option} says nothing of changes; leave it out")
     rule = Rule(
         fdr=_rate(fdr),
-        margin=None if fail_on_regression is None else percent("--fail-on-regression", fail_on_regression),
+        margin=None if fail_on_regression is None else quantities.percent("--fail-on-regression", fail_on_regression),
         judge=cast(Literal["time", "gain"], choice("judge", judge, JUDGES) or "gain"),
     )
-    limit = None if fail_on_accuracy_loss is None else points("--fail-on-accuracy-loss", fail_on_accuracy_loss)
+    lost = fail_on_accuracy_loss
+    limit = None if lost is None else quantities.points("--fail-on-accuracy-loss", lost)
     return Asked(study=against, environment=environment, before=before, rule=rule, accuracy_limit=limit)
 
 
@@ -126,22 +125,6 @@ def _rate(fdr: float | None) -> float:
     if fdr is not None and not 0 < fdr <= 0.5:
         raise errors.QueryError(f"--fdr {fdr:g}: expected a share above 0 and up to 0.5, such as 0.05")
     return 0.05 if fdr is None else fdr
-
-
-def percent(option: str, text: str) -> float:
-    """`3%` or `2.5 %` as a share; QueryError without the sign, so that nobody takes 0.03 for 3 %."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
-    if found is None:
-        raise errors.QueryError(f"{option} {text}: expected a percentage with its sign, such as 3%")
-    return float(found.group(1)) / 100
-
-
-def points(option: str, text: str) -> float:
-    """`0.5pt` as a share of rows; QueryError without the unit."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*pt\s*", text)
-    if found is None:
-        raise errors.QueryError(f"{option} {text}: expected percentage points with their unit, such as 0.5pt")
-    return float(found.group(1)) / 100
 
 
 def show(
@@ -172,7 +155,5 @@ def show(
 
 
 def _watched(jobs: Sequence[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    """With a bar where there are many, and somebody who sees it."""
-    console = Console(stderr=True)
-    hidden = len(jobs) < MANY or not console.is_terminal
-    return track(jobs, "reading samples", console=console, disable=hidden, transient=True)
+    """With a bar where there are many."""
+    return bars.over(jobs, "reading samples", least=MANY)

@@ -9,6 +9,7 @@ from typing import Any
 from scheduler.across import Where
 from scheduler.capacity import EVIDENCE, Capacity, Offer
 from scheduler.choose import Choice
+from scheduler.compare import SHOWN
 from scheduler.demands import Check, Judged, Limit
 from scheduler.fleet_choice import Candidate, FleetChoice
 from scheduler.machines import Machine
@@ -79,6 +80,7 @@ def capacity(found: Capacity, machines: Machines) -> dict[str, Any]:
         "load_per_s": found.load,
         "offers": [{**_offer(one), "tied": id(one) in tied} for one in found.offers],
         "withheld": [{**machine(machines[where]), "reason": reason} for where, reason in found.withheld.items()],
+        "not_shown": [{**machine(machines[one.point.where]), **_judged(one)} for one in found.unshown],
         "nearest": [_judged(one) for one in found.nearest],
     }
 
@@ -148,6 +150,8 @@ def _check(found: Check) -> dict[str, Any]:
         "high": found.high,
         "excess": None if math.isinf(found.excess) else found.excess,
         "reason": found.why or None,
+        "samples": found.samples or None,
+        "samples_times": found.times,
     }
 
 
@@ -162,6 +166,7 @@ def _point(found: Point) -> dict[str, Any]:
         "latency_p50_s": row.latency_p50_s,
         "latency_p90_s": row.latency_p90_s,
         "latency_p95_s": row.latency_p95_s,
+        **{f"latency_p{q}_{end}_s": getattr(row, f"latency_p{q}_{end}_s") for q in SHOWN for end in ("low", "high")},
         "accuracy": row.accuracy.accuracy if row.accuracy else None,
     }
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from scheduler.across import Where
 from scheduler.choose import Choice
 from scheduler.cli import tables
-from scheduler.demands import Judged, Limit
+from scheduler.demands import LABELS, LATENCIES, Judged, Limit
 from scheduler.fleet_choice import Candidate, FleetChoice
 from scheduler.machines import Machine
 from scheduler.measures import Interval, Objective, memory
@@ -40,7 +40,7 @@ def choices(
     for workload in dict.fromkeys(choice.workload for choice in found):
         own = [choice for choice in found if choice.workload == workload]
         parts += [title(workload, [one.workload for one in found], f"best {objective.name}", limits)]
-        parts += [*_workload(own, objective, machines, width, top), Text()]
+        parts += [*_workload(own, _columns(objective, limits), machines, width, top), Text()]
     return Group(*parts, *(_choice_legend(found, objective) if found else ()))
 
 
@@ -79,11 +79,11 @@ def texts(limits: Iterable[Limit]) -> str:
 
 
 def _workload(
-    found: Sequence[Choice], objective: Objective, machines: Machines, width: int, top: int
+    found: Sequence[Choice], columns: Sequence[tables.Column[Line]], machines: Machines, width: int, top: int
 ) -> Iterator[RenderableType]:
     sections = [(_machine(machines[one.where]), _lines(one, top)) for one in found if one.ranked]
     if sections:
-        yield from tables.folded(_KEYS, _columns(objective), sections, width)
+        yield from tables.folded(_KEYS, columns, sections, width)
     for choice in found:
         name = machines[choice.where].name
         more = len(choice.ranked) - top
@@ -128,12 +128,30 @@ def _latency(workload: Workload) -> bool:
     return workload.kind == "latency"
 
 
-def _columns(objective: Objective) -> list[tables.Column[Line]]:
+def _columns(objective: Objective, limits: Sequence[Limit]) -> list[tables.Column[Line]]:
     def measure(line: Line) -> str:
         return value_cell(line.point, objective)
 
     ranked = tables.Column(title=f"{objective.label} [95 %]", cell=measure, left=True, always=True)
-    return [ranked, *_FACTS]
+    limited = [_percentile(one.name) for one in limits if one.name in LATENCIES]
+    return [ranked, _GAIN, *(limited or [_P95]), *_FACTS]
+
+
+def _percentile(name: str) -> tables.Column[Line]:
+    """A limited percentile, with the interval whose upper end counts."""
+
+    def cell(line: Line) -> str:
+        return percentile_cell(line.point, name)
+
+    return tables.Column(title=f"{LABELS[name]} [95 %] (as measured)", cell=cell, left=True)
+
+
+def percentile_cell(point: Point, name: str) -> str:
+    """`19.2 ms [18.8, 20.1]`, as measured; without the interval where it has none."""
+    value, low, high = (getattr(point.row, f"{name}{end}_s") for end in ("", "_low", "_high"))
+    if value is None or low is None or high is None:
+        return metrics.seconds(value)
+    return f"{metrics.seconds(value)} {between((low, high), value, metrics.seconds)}"
 
 
 def value_cell(point: Point, objective: Objective) -> str:
@@ -192,9 +210,9 @@ _KEYS: tuple[tables.Column[Line], ...] = (
     tables.Column(title="   strategy", cell=_placed, left=True),
     tables.Column(title="layout", cell=lambda line: layout_cell(line.point.configuration), left=True),
 )
+_GAIN: tables.Column[Line] = tables.Column(title="gain", cell=lambda line: metrics.ratio(line.point.row.gain))
+_P95: tables.Column[Line] = tables.Column(title="p95", cell=lambda one: metrics.seconds(one.point.row.latency_p95_s))
 _FACTS: tuple[tables.Column[Line], ...] = (
-    tables.Column(title="gain", cell=lambda line: metrics.ratio(line.point.row.gain)),
-    tables.Column(title="p95", cell=lambda line: metrics.seconds(line.point.row.latency_p95_s)),
     tables.Column(title="loss [95 %]", cell=lambda line: loss(line.point), left=True),
     tables.Column(title="peak", cell=lambda line: metrics.bytes_(memory(line.point.row))),
     tables.Column(title="size", cell=lambda line: metrics.bytes_(line.point.row.artifact_bytes)),
@@ -214,7 +232,7 @@ def _fleet(found: FleetChoice, machines: Machines, width: int, top: int) -> Iter
         ]
         yield from tables.folded(_CANDIDATE, columns, [("", found.candidates[:top])], width)
     lines = [
-        f"{one.configuration.name}: no number, or not within the limits, on "
+        f"{one.configuration.name}: no number, or not shown to keep the limits, on "
         + ", ".join(machines[where].name for where in one.where)
         for one in found.missing
     ]
@@ -247,8 +265,7 @@ _CANDIDATE: tuple[tables.Column[Candidate], ...] = (
 
 def strategy_cell(configuration: Configuration) -> str:
     """The strategy, its transforms and options on lines of their own."""
-    *transforms, runtime = configuration.strategy.split("+")
-    return "\n".join([*(f"{one}+" for one in transforms), tables.strategy_lines(runtime)])
+    return tables.strategy_lines(configuration.strategy)
 
 
 def layout_cell(configuration: Configuration) -> str:

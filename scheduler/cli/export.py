@@ -38,6 +38,7 @@ _LATER = (
     *("input_digest", "made_digest", "kind", "instances", "efficiency", "efficiency_low", "efficiency_high"),
     *("cost_per_million", "baseline_cost_per_million", "same_operation", "like_for_like"),
     *("floor_s", "limit_share", "bound", "baseline_limit_share", "joules_per_row", "baseline_joules_per_row"),
+    *(f"latency_p{q}_{end}_s" for q in (50, 90, 95) for end in ("low", "high")),
 )
 """Fields of a comparison that came later: readers of the CSV may count columns, so these stand behind."""
 

@@ -29,8 +29,8 @@ def render(found: Sequence[Front], machines: Machines, width: int, *, everything
         parts += [dim(f"{name} is not measured here, and left out") for name in _unmeasured(front, asked)]
         parts.append(Text())
     if found:
-        parts.append(dim("off the front: another is shown to be better in something, and worse in nothing; where"))
-        parts.append(dim("intervals touch, neither is better. points: accuracy against the baseline's"))
+        parts.append(dim("off the front: another is shown to be better in something, and worse in nothing"))
+        parts.append(dim("where intervals touch, neither is better; points: accuracy against the baseline's"))
     return Group(*parts)
 
 

@@ -139,17 +139,18 @@ def _absolute(path: Path | None) -> str | None:
 
 def _trained(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """The training's report; a bar on the terminal's error stream while it runs."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from scheduler.cli import bars
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
+        BarColumn(bars.WIDTH),
         TextColumn("{task.fields[seen]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=2) as bar:
+    with bars.bar(*columns, refresh_per_second=2) as bar:
         task = bar.add_task("starting", total=None, seen="")
 
         def show(event: Mapping[str, Any]) -> None:

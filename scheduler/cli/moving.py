@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from scheduler import fleet
+from scheduler.cli import bars
 from scheduler.cli.common import print_json, state_counts
 from scheduler.cli.options import DatabaseOption, JsonOption, study_names
 from storage import archive, archiving, errors, importing, metrics, queries, settings
@@ -129,9 +128,13 @@ def _document(done: archiving.Exported | importing.Imported) -> Mapping[str, obj
 
 @contextlib.contextmanager
 def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error while somebody looks at it."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda rows: bar.advance(task, rows)
+    """Told how many more rows are done, with a bar while somebody looks at it."""
+    done = 0
+    with bars.counted(what, total, "rows") as tell:
+
+        def more(rows: int) -> None:
+            nonlocal done
+            done += rows
+            tell(done, total)
+
+        yield more

@@ -30,10 +30,6 @@ _CELL = (
 """Fields of a comparison that a cell shows in JSON."""
 
 
-NAMED = 3
-"""Strategies that a reason names."""
-
-
 def check(axis: str | None, without: Mapping[str, bool]) -> None:
     """QueryError for an unknown axis, and for options that another layout has."""
     choice("over", axis, tuple(pivot.AXES))
@@ -120,11 +116,7 @@ def _reasons(table: Table) -> list[str]:
     found: dict[str, dict[str, None]] = {}
     for row in (cell.found for cell in _cells(table) if cell.found.gain is None):
         found.setdefault(f"{row.state}, {row.reason or '; '.join(row.notes)}", {})[row.strategy] = None
-    return [f"{', '.join(list(names)[:NAMED])}{_more(len(names) - NAMED)}: {text}" for text, names in found.items()]
-
-
-def _more(count: int) -> str:
-    return f" and {count} more" if count > 0 else ""
+    return [f"{tables.several(names)}: {text}" for text, names in found.items()]
 
 
 def _legend(found: Pivot) -> Iterator[Text]:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from scheduler.cli import bars
 from scheduler.cli.common import stored_study
 from scheduler.cli.options import DatabaseOption, StoredStudyArgument
 from scheduler.cli.results import DisturbedOption, HardwareOption, ModelOption, StrategyOption, ThreadsOption
@@ -64,8 +63,8 @@ def report(
     with Database.open(settings.load(database=database).database, readonly=True) as db:
         asked = None if study is None else stored_study(db, study)[1]
         wanted = reading.Wanted(study=asked, title=title, chosen=chosen, include_disturbed=include_disturbed)
-        with _Bar() as bar:
-            read = reading.read(db, wanted, weights=found, tell=bar.tell)
+        with bars.counted("reading samples") as tell:
+            read = reading.read(db, wanted, weights=found, tell=tell)
     if not read.lines and not read.accuracies:
         raise errors.QueryError(_nothing(read.about.study, read.about.waiting))
     size = page.write(page.html(read), output)
@@ -73,26 +72,6 @@ def report(
     typer.echo(f"{output}: {cases} on {machines}, {metrics.bytes_(size)}")
     if size > LARGE_BYTES:
         typer.echo("That is much for a phone: --model, --strategy, --hardware and --threads leave out.", err=True)
-
-
-class _Bar:
-    """Counts the jobs whose samples are read, on a terminal only."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("reading samples"), BarColumn(bar_width=30), MofNCompleteColumn())
-        console = Console(stderr=True)
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("", total=None)
-
-    def tell(self, done: int, total: int) -> None:
-        self._bar.update(self._task, completed=done, total=total)
-
-    def __enter__(self) -> _Bar:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
 
 
 def _check_output(path: Path) -> None:

@@ -104,7 +104,7 @@ def render(sheet: Sheet, width: int) -> RenderableType:
     columns: list[tables.Column[Row]] = [
         tables.Column(
             title=name,
-            cell=lambda row, name=name: sheet.cell(name, row.get(name)),  # type: ignore[misc]
+            cell=lambda row, name=name: _lines(sheet, name, row),  # type: ignore[misc]
             left=name not in numbers,
             always=True,
         )
@@ -113,6 +113,12 @@ def render(sheet: Sheet, width: int) -> RenderableType:
     if len(columns) == 1:  # one is enough for a table, but not to be repeated
         columns.insert(0, tables.Column(title="", cell=lambda row: "", left=True))
     return Group(*tables.folded(columns[:1], columns[1:], [("", sheet.rows)], width))
+
+
+def _lines(sheet: Sheet, name: str, row: Row) -> str:
+    """A strategy's parts on lines of their own, for a column that each further table repeats stays narrow."""
+    text = sheet.cell(name, row.get(name))
+    return tables.strategy_lines(text) if name in ("strategy", "baseline") else text
 
 
 def markdown(sheet: Sheet) -> str:

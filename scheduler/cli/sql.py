@@ -49,7 +49,7 @@ def sql(
     """
     chosen = sheets.format_of(format_, output, as_json=as_json, as_csv=as_csv)
     if query is None:
-        sheets.write(_views(), chosen, output)
+        sheets.write(_views(narrow=chosen == "table"), chosen, output)
         return
     text = sys.stdin.read() if query == "-" else query
     with Database.open(settings.load(database=database).database, readonly=True) as db:
@@ -61,11 +61,14 @@ def sql(
         Console(stderr=True, highlight=False).print(note, markup=False)
 
 
-def _views() -> sheets.Sheet:
-    """Every column of every view."""
+def _views(*, narrow: bool) -> sheets.Sheet:
+    """Every column of every view; `narrow`: in a table, where the first column is what a second one repeats."""
     rows = [
         {"view": view, "column": name, "type": column.kind, "meaning": column.meaning}
         for view in sql_views.VIEWS
         for name, column in sql_views.columns(view).items()
     ]
-    return sheets.Sheet(columns=("view", "column", "type", "meaning"), rows=rows, noun="columns")
+    if narrow:
+        rows = [{**row, "column": f"{row['view']}.{row['column']}"} for row in rows]
+    columns = ("column", "type", "meaning") if narrow else ("view", "column", "type", "meaning")
+    return sheets.Sheet(columns=columns, rows=rows, noun="columns")

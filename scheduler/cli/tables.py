@@ -40,6 +40,9 @@ SYMBOLS = {
 """How a mark is shown in a table; the footer explains those that occur."""
 
 
+NAMED = 3
+"""Strategies that a reason or a note names."""
+
 NOTHING = "–"
 """A cell without a number."""
 
@@ -107,9 +110,18 @@ def clean(text: str) -> str:
 
 
 def strategy_lines(name: str) -> str:
-    """A strategy with its options on lines of their own, so that a column stays narrow."""
-    head, colon, options = name.partition(":")
-    return head if not colon else "\n  ".join([head, *options.split(",")])
+    """A strategy with its transforms and options on lines of their own, so that a column stays narrow."""
+    *transforms, runtime = name.split("+")
+    head, colon, options = runtime.partition(":")
+    last = head if not colon else "\n  ".join([head, *options.split(",")])
+    return "\n".join([*(f"{one}+" for one in transforms), last])
+
+
+def several(names: Iterable[str]) -> str:
+    """`torch/fp32, torch/bf16, torch/fp16 and 7 more`: the first few."""
+    found = list(names)
+    more = len(found) - NAMED
+    return f"{', '.join(found[:NAMED])} and {more} more" if more > 0 else ", ".join(found)
 
 
 def _platform(rows: Sequence[Comparison], width: int) -> Iterator[RenderableType]:
@@ -176,23 +188,23 @@ def _runs(rows: Sequence[T]) -> Iterator[list[T]]:
 
 
 def _reasons(rows: Iterable[T], reason: Callable[[T], str | None]) -> list[str]:
-    """`strategy (6 cases): reason`, once for each strategy and reason."""
-    found: dict[tuple[str, str], int] = {}
-    for row in rows:
-        text = reason(row)
-        if text:
-            key = (getattr(row, "strategy", ""), text)
-            found[key] = found.get(key, 0) + 1
-    return [f"{name}{f' ({n} cases)' if n > 1 else ''}: {text}" for (name, text), n in found.items()]
+    """`strategy, strategy and 7 more (12 cases): reason`, once for each reason."""
+    return _told((getattr(row, "strategy", ""), text) for row in rows if (text := reason(row)))
 
 
 def _notes(rows: Iterable[Comparison]) -> list[str]:
-    found: dict[str, int] = {}
-    for row in rows:
-        for note in row.notes:
-            line = f"{row.strategy}: {note}"
-            found[line] = found.get(line, 0) + 1
-    return [f"{line}{f' ({n} cases)' if n > 1 else ''}" for line, n in found.items()]
+    return _told((row.strategy, note) for row in rows for note in row.notes)
+
+
+def _told(found: Iterable[tuple[str, str]]) -> list[str]:
+    """Each text once, behind the names that it is said of."""
+    names: dict[str, list[str]] = {}
+    for name, text in found:
+        names.setdefault(text, []).append(name)
+    return [
+        f"{several(dict.fromkeys(said))}{f' ({len(said)} cases)' if len(said) > 1 else ''}: {text}"
+        for text, said in names.items()
+    ]
 
 
 def listed(heading: str, lines: Sequence[str]) -> Iterator[RenderableType]:

@@ -256,12 +256,12 @@ def test_one_measurement_is_not_compared_with_itself(sqlite: str, run: Run) -> N
         (("--against", "main", "--study", "main"), "--against main is the study itself"),
         (
             ("--against", "main", "--fail-on-regression", "3"),
-            "--fail-on-regression 3: expected a percentage with its sign",
+            "--fail-on-regression '3': the unit is missing: expected a percentage with its sign",
         ),
         (("--against", "main", "--fail-on-regression=-3%"), "expected a percentage with its sign, such as 3%"),
         (
             ("--against", "main", "--fail-on-accuracy-loss", "1%"),
-            "expected percentage points with their unit, such as 0.5pt",
+            "unknown unit '%' (units: pt, pp, points)",
         ),
         (("--against", "main", "--fdr", "5"), "--fdr 5: expected a share above 0 and up to 0.5"),
         (("--against", "main", "--judge", "gian"), "--judge: nothing is called 'gian'; did you mean 'gain'?"),

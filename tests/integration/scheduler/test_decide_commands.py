@@ -37,9 +37,9 @@ def finish(db: Database, host: str, case: records.Case, measured: object) -> Non
 
 
 def latency(gain: float, flags: Sequence[str] = ()) -> records.LatencyMeasurement:
-    """10 ms of the baseline ÷ the gain ± 2 %."""
-    p50 = 0.010 / gain
-    found = tuple(records.Percentile(q=q, value_s=p50 * (1 + q / 10)) for q in (0.5, 0.9, 0.95))
+    """10 ms of the baseline ÷ the gain ± 2 %; percentiles ± 1 %."""
+    times = {q: 0.010 / gain * (1 + q / 10) for q in (0.5, 0.9, 0.95)}
+    found = tuple(records.Percentile(q=q, value_s=s, low_s=0.99 * s, high_s=1.01 * s) for q, s in times.items())
     return builders.latency(
         gain=records.Interval(value=gain, low=gain * 0.98, high=gain * 1.02),
         strategy=builders.side(percentiles=found),
@@ -90,6 +90,21 @@ def test_limits_move_the_choice_and_where_nothing_keeps_them_the_nearest_are_sho
     assert "nothing of 2 keeps all limits on EPYC 9B14; the nearest:" in output
     assert "torch/bf16, 1 thread: p95 3.42 ms > 2.00 ms (+71 %)" in output
     assert "no configuration keeps all limits on every machine" in output
+
+
+def test_a_percentile_counts_by_the_upper_end_of_its_interval(fleet: str) -> None:
+    asked = ("best", "--database", fleet, "--hardware", "EPYC", "--max-latency-p95")
+    kept = call(*asked, "2.8ms")
+    assert kept.exit_code == 0, kept.output
+    assert "2.74 ms [2.71, 2.76]" in kept.output
+    held_back = call(*asked, "2.75ms")
+    assert held_back.exit_code == decide.NOTHING_FOUND
+    told = "p95 2.74 ms, up to 2.76 ms: not shown to be within 2.75 ms (about 4.8 × as many calls would tell)"
+    assert told in " ".join(held_back.output.split())
+    (choice,) = json.loads(call(*asked, "2.75ms", "--json").output)["choices"]
+    (check,) = choice["nearest"][0]["checks"]
+    assert (check["state"], check["samples"]) == ("not shown", "calls")
+    assert check["samples_times"] == pytest.approx(4.8, abs=0.1)
 
 
 def test_a_load_is_not_answered_from_latencies_unless_that_is_asked_for(fleet: str) -> None:

@@ -26,7 +26,7 @@ BASE_S = 0.020
 def row(
     strategy: str = INT8, gain: float = 2.0, *, within: float | None = 0.02, where: Where = BIG, **given: Any
 ) -> Comparison:
-    """A latency row: baseline 20 ms ÷ gain, whose interval is ± `within` (None: it has none)."""
+    """A latency row: baseline 20 ms ÷ gain, whose interval is ± `within` (None: it has none); percentiles are ± 1 %."""
     values: dict[str, Any] = {
         "hardware_key": where[0],
         "environment_key": where[1],
@@ -51,7 +51,12 @@ def row(
         "artifact_bytes": 50_000_000,
         "resident_peak_bytes": 400_000_000,
     }
-    return Comparison(**{**values, **given})
+    found = {**values, **given}
+    for name in ("latency_p50", "latency_p90", "latency_p95"):
+        value = found.get(f"{name}_s")
+        if value is not None:
+            found = {f"{name}_low_s": 0.99 * value, f"{name}_high_s": 1.01 * value, **found}
+    return Comparison(**found)
 
 
 def throughput(

@@ -42,6 +42,13 @@ def test_of_a_machines_configurations_the_fastest_that_keeps_the_limits_counts()
     assert names([rent(late, served(100.0)).offers[0].judged]) == [INT8]
 
 
+def test_a_higher_rate_that_is_not_shown_to_keep_the_limits_is_named_beside_the_offer() -> None:
+    faster = throughput(BF16, 200.0, latency_p95_s=0.019, latency_p95_high_s=0.021)
+    found = rent(faster, throughput(INT8, 100.0, latency_p95_s=0.01))
+    assert names([found.offers[0].judged]) == [INT8]
+    assert names(found.unshown) == [BF16]
+
+
 def test_requests_that_came_at_random_count_before_instances_that_never_rest() -> None:
     found = rent(served(100.0), throughput(rate=900.0, latency_p95_s=0.01))
     (offer,) = found.offers

@@ -17,8 +17,10 @@ from tests.unit.scheduler.decisions import (
     UNCHANGED,
     loss,
     names,
+    near,
     plotted,
     row,
+    served,
     throughput,
 )
 
@@ -71,8 +73,61 @@ def test_a_loss_is_kept_only_where_its_whole_interval_is_within_the_limit() -> N
     found = only(*rows, limits=(LOSS,))
     assert names(found.ranked) == [BF16, BASELINE]
     assert names(found.unshown) == [INT8]
-    assert found.unshown[0].missed == ("accuracy loss 0.40 pt, up to 0.60 pt: not shown to be within 0.50 pt",)
+    told = "accuracy loss 0.40 pt, up to 0.60 pt: not shown to be within 0.50 pt (about 4 × as many rows would tell)"
+    assert found.unshown[0].missed == (told,)
     assert found.missed == 2
+
+
+def test_a_percentile_is_kept_only_where_the_upper_end_of_its_interval_is_within_the_limit() -> None:
+    rows = (
+        row(PRUNED, 4.0, latency_p95_s=0.013),
+        row(INT8, 3.0, latency_p95_s=0.0116, latency_p95_high_s=0.0128),
+        row(BF16, 2.0, latency_p95_s=0.011, latency_p95_high_s=0.0119),
+    )
+    found = only(*rows, limits=(P95,))
+    assert names(found.ranked) == [BF16]
+    assert names(found.unshown) == [INT8]
+    told = "p95 11.6 ms, up to 12.8 ms: not shown to be within 12.0 ms (about 9 × as many calls would tell)"
+    assert found.unshown[0].missed == (told,)
+    assert found.unshown[0].checks[0].times == near(9.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "high", "told"),
+    [
+        (0.0119999, 0.013, "(more than 100 × as many calls would tell)"),
+        (0.012, 0.013, "not shown to be within 12.0 ms"),  # no number of calls brings an end below the value
+        (0.011, None, "p95 11.0 ms, no upper end known: not shown to be within 12.0 ms"),
+    ],
+)
+def test_what_would_decide_is_told_as_far_as_it_can_be(value: float, high: float | None, told: str) -> None:
+    found = demands.check(row(latency_p95_s=value, latency_p95_high_s=high), P95)
+    assert found.state == "not shown"
+    assert found.text.endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("goal", "most", "state"),
+    [
+        ("p95 ≤ 20 ms", 0.020, "met"),
+        ("p99 ≤ 20 ms", 0.020, "met"),
+        ("p95 ≤ 15 ms", 0.020, "met"),
+        ("p90 ≤ 20 ms", 0.020, "not shown"),
+        ("p95 ≤ 25 ms", 0.020, "not shown"),
+        ("50/s", 0.020, "not shown"),
+    ],
+)
+def test_what_a_search_held_to_is_kept_by_the_search(goal: str, most: float, state: str) -> None:
+    own = served(label=goal, latency_p95_s=0.0199, latency_p95_high_s=0.022)
+    assert demands.check(own, Limit(name="latency_p95", most=most)).state == state
+
+
+def test_that_nothing_at_all_may_be_lost_is_a_limit_that_the_baseline_keeps() -> None:
+    none = Limit(name="accuracy_loss", most=0.0)
+    found = only(row(INT8, 2.0, accuracy=loss(0.1)), row(BASELINE, 1.0, accuracy=UNCHANGED), limits=(none,))
+    assert names(found.ranked) == [BASELINE]
+    missed = only(row(INT8, 2.0, accuracy=loss(0.1)), limits=(none,))
+    assert missed.nearest[0].missed == ("accuracy loss 0.10 pt > 0.00 pt",)
 
 
 def test_a_loss_that_is_not_shown_matters_only_where_it_would_win() -> None:

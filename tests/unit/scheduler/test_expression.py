@@ -51,6 +51,7 @@ def kept(where: str) -> set[str]:
         ("flags is null and gain > 0", {"slow"}),
         ("latency_p95_s < 20ms and gain > 0", {"fast", "real"}),
         ("latency_p95_s >= 5e-2", {"slow"}),
+        ("latency_p95_s >= 50000μs and artifact_bytes < 1TiB", {"slow"}),
         ("artifact_bytes > 55MiB and artifact_bytes < 0.06GB and accuracy == 90%", {"right"}),
         ("latency_p50_s < baseline_latency_p50_s and latency_p95_s > baseline_latency_p95_s", {"slow"}),
         ("length == 16 and gain > 0", {"fast", "slow"}),

@@ -97,6 +97,18 @@ def test_reasons_are_said_once_for_all_their_cases() -> None:
     assert text.count("no avx2 here") == 1
 
 
+def test_a_reason_that_many_strategies_have_is_said_once_and_names_a_few() -> None:
+    failed = [failed_view("unsupported", "no avx2 here", strategy=f"torch/int8-{name}") for name in "abcde"]
+    text = printed(tables.comparison(compare(failed, lambda _: None), 80), 80)
+    assert squeezed("torch/int8-a, torch/int8-b, torch/int8-c and 2 more (5 cases): no avx2 here") in squeezed(text)
+
+
+def test_a_strategys_transforms_and_options_stand_on_lines_of_their_own() -> None:
+    assert tables.strategy_lines("distil:layers=3+prune-ffn:0.5+onnxruntime/int8-static:rows=9,operators=matmul") == (
+        "distil:layers=3+\nprune-ffn:0.5+\nonnxruntime/int8-static\n  rows=9\n  operators=matmul"
+    )
+
+
 def test_control_characters_and_markup_in_names_stay_text() -> None:
     row = compare([latency_view(model="[red]evil\x1b[2J", host="[/]h")], lambda _: None)
     text = printed(tables.comparison(row, 80), 80)
@@ -129,12 +141,13 @@ def test_json_and_csv_carry_the_documented_fields() -> None:
 _LIKENESS = ("same_operation", "like_for_like")
 _ENERGY = ("joules_per_row", "baseline_joules_per_row")
 _LIMITS = ("floor_s", "limit_share", "bound", "baseline_limit_share")
+_PERCENTILES = tuple(f"latency_p{q}_{end}_s" for q in (50, 90, 95) for end in ("low", "high"))
 _COSTS = ("cost_per_million", "baseline_cost_per_million")
 _EFFICIENCY = ("efficiency", "efficiency_low", "efficiency_high")
 
 
 def test_a_field_that_came_later_stands_behind_the_others() -> None:
-    first, later = export.COMPARISON_FIELDS[:-17], export.COMPARISON_FIELDS[-17:]
+    first, later = export.COMPARISON_FIELDS[:-23], export.COMPARISON_FIELDS[-23:]
     assert (first[-1], later[:2]) == ("accuracy_note", ("input_digest", "made_digest"))
     assert later[2:] == (
         *("kind", "instances"),
@@ -144,6 +157,7 @@ def test_a_field_that_came_later_stands_behind_the_others() -> None:
         "like_for_like",
         *_LIMITS,
         *_ENERGY,
+        *_PERCENTILES,
     )
     assert {export.flat_comparison(row)["input_digest"] for row in rows() if row.gain} == {"input-a"}
 

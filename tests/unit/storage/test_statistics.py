@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.signal
 import scipy.stats
 
 from storage import distributions, records, statistics
@@ -147,6 +148,35 @@ def test_percentile_intervals_cover_on_skewed_samples(q: float, n: int) -> None:
         assert found.high_s is not None
         held += found.low_s <= truth <= found.high_s
     assert 0.94 <= held / trials <= 0.985  # discrete ranks: at least the stated rate, and not far above it
+
+
+def calls(rng: np.random.Generator, pairs: int, each: int) -> tuple[np.ndarray, list[int]]:
+    """Skewed times of calls that depend on the one before (AR(1) with 0.6), around what their pair was born with."""
+    logs = scipy.signal.lfilter([0.8], [1, -0.6], rng.normal(0, 0.2, (pairs, each + 30)))[:, 30:]
+    times = np.exp(rng.normal(0, 0.05, (pairs, 1)) + logs)
+    return times.ravel(), [pair for pair in range(pairs) for _ in range(each)]
+
+
+@pytest.mark.parametrize(("pairs", "q"), [(5, 0.5), (5, 0.95), (12, 0.5), (12, 0.95)])
+def test_percentile_intervals_cover_on_skewed_and_autocorrelated_calls_of_several_processes(
+    pairs: int, q: float
+) -> None:
+    rng = np.random.default_rng(12)
+    spread = math.hypot(0.05, 0.2)  # 0.8² ÷ (1 − 0.6²) leaves the noise's own variance
+    truth, trials, held, blind = math.exp(scipy.stats.norm.ppf(q) * spread), 600, 0, 0
+    for _ in range(trials):
+        samples, groups = calls(rng, pairs, 120)
+        found, independent = statistics.percentile(samples, q, groups=groups), statistics.percentile(samples, q)
+        held += (found.low_s or 0) <= truth <= (found.high_s or 9)
+        blind += (independent.low_s or 0) <= truth <= (independent.high_s or 9)
+    assert held / trials >= 0.93
+    assert blind < held
+
+
+def test_one_pair_of_processes_gives_a_percentile_without_an_interval() -> None:
+    found = statistics.percentile(np.arange(1.0, 201.0), 0.9, groups=[0] * 200)
+    assert found.value_s == pytest.approx(180.1)
+    assert (found.low_s, found.high_s) == (None, None)
 
 
 def test_the_interval_of_a_percentile_is_the_narrowest_pair_of_ranks_with_at_most_2_5_percent_outside_each() -> None:
