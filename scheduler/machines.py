@@ -46,6 +46,11 @@ def machines(
     }
 
 
+def hourly(found: Mapping[Where, Machine]) -> dict[Where, float]:
+    """Prices of an hour, of those that have one."""
+    return {where: one.price for where, one in found.items() if one.price is not None}
+
+
 def repriced(prices: Mapping[str, float], given: Mapping[str, float], hosts: Collection[str]) -> dict[str, float]:
     """Prices by host, with those given for patterns over host names; QueryError for a pattern that fits none."""
     found = dict(prices)

@@ -8,15 +8,15 @@ front is never empty. Without intervals this is the ordinary front.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from scheduler import measures, points
+from scheduler import points
 from scheduler.across import Where
-from scheduler.measures import Objective
+from scheduler.measures import Measure, Objective
 from scheduler.points import Point, Workload
 
 DEFAULT = ("latency", "throughput", "accuracy", "size", "memory", "cost")
@@ -73,9 +73,28 @@ def undominated(dominates: Matrix) -> npt.NDArray[np.bool_]:
 
 
 def _beats(found: Sequence[Point], objective: Objective) -> Matrix:
+    """`[i, j]`: whether point i is shown to be better than point j (`measures.shown_better`, for all pairs at once)."""
     own = [point.measures[objective.name] for point in found]
-    rows = [[measures.shown_better(a, b, objective.better) for b in own] for a in own]
-    return np.array(rows, dtype=bool).reshape(len(own), len(own))
+    numbers: dict[Hashable, int] = {}
+    # a measure without a yardstick shares it with nobody
+    keys: list[Hashable] = [object() if one.yardstick is None else one.yardstick for one in own]
+    yardsticks = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+    same = yardsticks[:, None] == yardsticks
+    near, wide = (_shown(_ends(own, name), objective) for name in ("near", "wide"))
+    beats: Matrix = np.where(same, near, wide).reshape(len(own), len(own))
+    return beats
+
+
+def _ends(own: Sequence[Measure], name: str) -> npt.NDArray[np.float64]:
+    """Intervals [points, 2]; NaN, which is on no side of anything, for none."""
+    found = [getattr(one, name) or (np.nan, np.nan) for one in own]
+    return np.array(found, dtype=np.float64).reshape(len(own), 2)
+
+
+def _shown(ends: npt.NDArray[np.float64], objective: Objective) -> Matrix:
+    low, high = ends[:, 0], ends[:, 1]
+    shown: Matrix = high[:, None] < low if objective.better == "less" else low[:, None] > high
+    return shown
 
 
 def _front(workload: Workload, where: Where, own: Sequence[Point], wanted: Sequence[Objective]) -> Front:

@@ -33,10 +33,15 @@ class Workload:
     @property
     def name(self) -> str:
         """In words: `minilm, b1×l16`, `minilm, b1×l16, 50/s`, `minilm, l16, throughput`."""
+        return f"{self.model}, {self.call}"
+
+    @property
+    def call(self) -> str:
+        """All but the model: `b1×l16, 50/s`."""
         length = self.length if isinstance(self.length, str) else f"l{self.length}"
         call = length if self.batch is None else f"b{self.batch}×{length}"
         kind = self.kind if self.kind == "throughput" else ""
-        return ", ".join(part for part in (self.model, call, kind, self.arrivals) if part)
+        return ", ".join(part for part in (call, kind, self.arrivals) if part)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

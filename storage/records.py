@@ -429,6 +429,7 @@ class TensorMeasurement(LatencyMeasurement):
     timer_ns: float  # smallest step of the clock
     repeats: Mapping[str, int]  # operations in one sample, by side
     max_error: float | None  # largest difference of the two answers ÷ largest baseline answer; None: unlike operations
+    weight: Mapping[str, Any] | None = None  # histograms of a layer's weight before and after; None: random numbers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

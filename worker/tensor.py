@@ -47,6 +47,7 @@ def measure(
         timer_ns=max(side.facts["timer_ns"] for side in sides),
         repeats={side: tally.opened[0][side][0].opened["repeats"] for side in rounds.SIDES},
         max_error=sides[1].facts["max_error"] if alike else None,
+        weight=operand["weight"],
     )
     return measured, tally.legs
 

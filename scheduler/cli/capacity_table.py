@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from scheduler import amounts
 from scheduler.capacity import EVIDENCE, Capacity, Offer
 from scheduler.cli import tables
-from scheduler.cli.decide_tables import TIED, Machines, between, dim, layout_cell, loss, missed, strategy_cell, texts
+from scheduler.cli.decide_tables import TIED, Machines, dim, layout_cell, loss, missed, strategy_cell, texts
 from scheduler.demands import Limit
 from storage import metrics
 
@@ -66,7 +67,7 @@ def _offer_notes(found: Capacity) -> Iterator[RenderableType]:
 
 
 def _rate(offer: Offer) -> str:
-    interval = "" if offer.interval is None else f" {between(offer.interval, offer.rate, metrics.three)}"
+    interval = "" if offer.interval is None else f" {amounts.between(offer.interval, offer.rate, metrics.three)}"
     return f"{metrics.three(offer.rate)}{interval}"
 
 

@@ -232,10 +232,9 @@ def _read(
         priced = machines.repriced(prices.prices(hosts), given, [host.name for host in hosts])
         there = machines.machines(rows, queries.platforms(db).values(), hosts, priced)
         address = str(db.address)
-    by_platform = {where: one.price for where, one in there.items() if one.price is not None}
     placed = [row for row in rows if (row.hardware_key, row.environment_key) in there]
     disturbed = 0 if include_disturbed else comparing.disturbed_left_out(views)
-    return Found(plot=points.plot(placed, by_platform), machines=there, disturbed=disturbed, address=address)
+    return Found(plot=points.plot(placed, machines.hourly(there)), machines=there, disturbed=disturbed, address=address)
 
 
 def _of_length(rows: list[Any], length: str | None) -> list[Any]:

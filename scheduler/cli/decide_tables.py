@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from scheduler import amounts
 from scheduler.across import Where
 from scheduler.choose import Choice
 from scheduler.cli import tables
 from scheduler.demands import LABELS, LATENCIES, Judged, Limit
 from scheduler.fleet_choice import Candidate, FleetChoice
 from scheduler.machines import Machine
-from scheduler.measures import Interval, Objective, memory
+from scheduler.measures import Objective, memory
 from scheduler.points import Configuration, Point, Workload
 from storage import metrics
 
@@ -156,27 +157,7 @@ def percentile_cell(point: Point, name: str) -> str:
 
 def value_cell(point: Point, objective: Objective) -> str:
     """A measure with its interval: `3.07 ms [3.03, 3.11]`."""
-    found = point.measures.get(objective.name)
-    if found is None:
-        return tables.NOTHING
-    format_ = _FORMATS[objective.name]
-    text = format_(found.value)
-    if objective.name in _BARE or found.wide is None:
-        return text
-    return f"{text} {between(found.wide, found.value, format_)}"
-
-
-def between(interval: Interval, value: float, format_: Callable[[float], str]) -> str:
-    """An interval without its unit where that is the value's."""
-    unit = format_(value).partition(" ")[2]
-    ends = [format_(end) for end in interval]
-    if all(end.partition(" ")[2] == unit for end in ends):
-        ends = [end.partition(" ")[0] for end in ends]
-    return f"[{ends[0]}, {ends[1]}]"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.2f}"
+    return amounts.text(point.measures.get(objective.name), objective)
 
 
 def loss(point: Point) -> str:
@@ -195,16 +176,6 @@ def _placed(line: Line) -> str:
     first, *more = strategy_cell(line.point.configuration).split("\n")
     return "\n".join([f"{line.place:>2} {first}", *(f"   {part}" for part in more)])
 
-
-_FORMATS: Mapping[str, Callable[[float], str]] = {
-    "latency": metrics.seconds,
-    "throughput": metrics.three,
-    "cost": metrics.three,
-    "accuracy": _points,
-    "size": metrics.bytes_,
-    "memory": metrics.bytes_,
-}
-_BARE = frozenset({"size", "memory"})
 
 _KEYS: tuple[tables.Column[Line], ...] = (
     tables.Column(title="   strategy", cell=_placed, left=True),

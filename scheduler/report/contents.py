@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scheduler import across, across_notes, compare
+from scheduler.across import Where
 from scheduler.compare import Comparison
 from scheduler.paired import Accuracy
 from scheduler.report import front, noise, scaling
 from scheduler.report.spread import Spread
 from scheduler.report.weights import Weight
-from storage import records
+from storage import foreign, records
 from storage.views import CeilingsView, StudyView
 
 STATES = ("done", "unsupported", "failed", "dead", "cancelled", "left out")
@@ -29,7 +30,7 @@ class Slice:
     """What the filters pick by; None fits every choice."""
 
     model: str
-    input: str | None
+    input: str | tuple[str, ...] | None  # several: each of them fits
     threads: int | None
     place: int  # index of the platform
 
@@ -128,9 +129,10 @@ class Report:
     tops: tuple[Top, ...]
     spreads: tuple[Spread, ...]
     scalings: tuple[scaling.Scaling, ...]
-    fronts: tuple[front.Point, ...]
+    fronts: tuple[front.Front, ...]
     waterfalls: tuple[Waterfall, ...]
     weights: tuple[Weight, ...]
+    weights_left: int  # stored ones that are not shown
     noises: tuple[noise.Noise, ...]
     marks: Mapping[str, int]  # mark → lines that carry it
     states: Mapping[str, int]  # state → lines
@@ -149,7 +151,7 @@ class Slices:
     def __init__(self) -> None:
         self._numbers: dict[Slice, int] = {}
 
-    def number(self, model: str, input_: str | None, threads: int | None, place: int) -> int:
+    def number(self, model: str, input_: str | tuple[str, ...] | None, threads: int | None, place: int) -> int:
         """The index of a slice, a new one for one that was not met before."""
         found = Slice(model=model, input=input_, threads=threads, place=place)
         return self._numbers.setdefault(found, len(self._numbers))
@@ -170,9 +172,11 @@ def report(
     studies: Iterable[StudyView] = (),
     waterfalls: Iterable[Waterfall] = (),
     weights: Iterable[Weight] = (),
+    weights_left: int = 0,
+    prices: Mapping[Where, float] | None = None,
 ) -> Report:
     """Everything that the page says of compared rows. `spreads`: by the id of a line's newest job; `waterfalls` of
-    platforms that no row is of are left out."""
+    platforms that no row is of are left out; `prices`: of an hour, by platform."""
     beside = across.across(sorted(rows, key=compare.case_order), platforms)
     places = tuple(_place(column) for column in beside.columns)
     known = {(one.platform.hardware_key, one.platform.environment_key): number for number, one in enumerate(places)}
@@ -187,9 +191,10 @@ def report(
         tops=_tops(lines, slices, known),
         spreads=_spreads(lines, spreads or {}),
         scalings=scaling.scalings(lines, lambda line: _any_threads(line, slices, known)),
-        fronts=front.fronts(lines),
+        fronts=_fronts(placed, prices or {}, known, places, slices),
         waterfalls=_waterfalls(waterfalls, places, slices),
         weights=tuple(weights),
+        weights_left=weights_left,
         noises=noise.noises(places, lines, ceilings or {}),
         marks=Counter(mark for mark in compare.MARKS for line in lines if mark in line.found.marks),
         states=_states(lines),
@@ -268,8 +273,9 @@ def _tops(lines: Iterable[Line], slices: Slices, known: Mapping[Any, int]) -> tu
 
 
 def _largest(lines: Iterable[Line]) -> Line | None:
-    """The largest gain that is significantly above ×1 and like for like."""
-    found = [line for line in lines if line.found.significant and (line.found.gain or 0.0) > 1.0]
+    """The largest gain of ours that is significantly above ×1 and like for like."""
+    own = [line for line in lines if foreign.FLAG not in line.found.marks]
+    found = [line for line in own if line.found.significant and (line.found.gain or 0.0) > 1.0]
     fair = [line for line in found if line.found.same_operation is not False]
     return max(fair, key=lambda line: line.found.gain or 0.0, default=None)
 
@@ -277,6 +283,19 @@ def _largest(lines: Iterable[Line]) -> Line | None:
 def _keeps_accuracy(row: Comparison) -> bool:
     found = row.accuracy
     return found is not None and found.p is not None and (found.p >= 0.05 or (found.difference or 0.0) > 0)
+
+
+def _fronts(
+    rows: Iterable[Comparison],
+    prices: Mapping[Where, float],
+    known: Mapping[Where, int],
+    places: Sequence[Place],
+    slices: Slices,
+) -> tuple[front.Front, ...]:
+    def number(model: str, inputs: tuple[str, ...], place: int) -> int:
+        return slices.number(model, inputs[0] if len(inputs) == 1 else inputs, None, place)
+
+    return front.fronts(rows, prices, lambda where: (known[where], places[known[where]]), number)
 
 
 def _waterfalls(found: Iterable[Waterfall], places: Sequence[Place], slices: Slices) -> tuple[Waterfall, ...]:

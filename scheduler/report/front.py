@@ -1,63 +1,85 @@
-"""Which configurations no other one beats in latency, accuracy and size at once: the Pareto front (pure)."""
+"""Pareto fronts for a report: those that `quantfleet pareto` shows, each with its slice (pure)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scheduler import compare, measures, pareto, points
+from scheduler.across import Where
+from scheduler.compare import Comparison
+from scheduler.measures import Objective
+
 if TYPE_CHECKING:
-    from scheduler.report.contents import Line
+    from scheduler.report.contents import Place
+
+BEATEN = 20
+"""Configurations off a front that the page shows, the best of its first objective; the others are counted."""
+
+OBJECTIVES = tuple(measures.OBJECTIVES[name] for name in pareto.DEFAULT)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Point:
-    """A configuration with all three numbers."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Front:
+    """A front as the page shows it."""
 
-    line: Line
-    latency_s: float  # p50
-    accuracy: float  # share of right rows
-    size_bytes: int  # on disk
-    first: bool  # on the front of its slice
-    rank: int | None  # number on the front of its slice, from 1, the quickest first; None: beaten
+    slice: int  # of the inputs that its configurations have, and all their thread counts
+    place: Place
+    found: pareto.Front
+
+    @property
+    def axes(self) -> tuple[Objective, Objective]:
+        """What a plot of it shows: the first objective, over it accuracy where that is measured."""
+        first, *others = self.found.objectives
+        return first, next((one for one in others if one.name == "accuracy"), others[0])
+
+    @property
+    def beaten(self) -> Sequence[pareto.Dominated]:
+        """What the page shows of what is off the front."""
+        return self.found.dominated[:BEATEN]
+
+    @property
+    def left_out(self) -> int:
+        """Configurations off the front that are only counted."""
+        return len(self.found.dominated) - len(self.beaten)
+
+    @property
+    def unplaced(self) -> int:
+        """Configurations that lack a number of the front's objectives."""
+        return len(self.found.unplaced)
 
 
-def fronts(lines: Iterable[Line]) -> tuple[Point, ...]:
-    """The configurations of each slice that have all three numbers, those of its front first, the quickest first.
+def fronts(
+    rows: Iterable[Comparison],
+    prices: Mapping[Where, float],
+    placed: Callable[[Where], tuple[int, Place]],
+    number: Callable[[str, tuple[str, ...], int], int],
+) -> tuple[Front, ...]:
+    """The fronts of rows that our own workers measured.
 
-    Only what was measured alike is compared: one model, input and thread count on one platform.
+    `prices`: of an hour, by platform. `placed` gives a platform's number and name, `number` the slice of a model's
+    inputs on it.
     """
-    groups: dict[tuple[int, str], list[Line]] = {}
-    for line in lines:
-        if line.found.kind == "latency" and _values(line) is not None:
-            groups.setdefault((line.slice, line.found.model_digest or ""), []).append(line)
-    return tuple(point for group in groups.values() for point in _points(group))
+    found = []
+    for one in pareto.fronts(points.plot(answers(rows), prices).points, OBJECTIVES):
+        at, place = placed(one.where)
+        found.append(Front(slice=number(one.workload.model, _inputs(one), at), place=place, found=one))
+    return tuple(found)
 
 
-def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether one is at least as good in every number (less is better) and better in one."""
-    return all(a <= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)
+def answers(rows: Iterable[Comparison]) -> list[Comparison]:
+    """Rows that a choice is made from: our own, of calls and servers."""
+    return [row for row in compare.of_ours(rows) if row.kind in points.KINDS]
 
 
-def _points(lines: Sequence[Line]) -> list[Point]:
-    values = {line.number: found for line in lines if (found := _values(line))}
-    ordered = sorted(lines, key=lambda line: values[line.number])
-    beaten = {number for number, own in values.items() if any(dominates(other, own) for other in values.values())}
-    ranked = [line for line in ordered if line.number not in beaten]
-    ranks = {line.number: rank for rank, line in enumerate(ranked, 1)}
-    rest = [line for line in ordered if line.number in beaten]
-    return [_point(line, values[line.number], ranks.get(line.number)) for line in (*ranked, *rest)]
+def objectives(found: Iterable[Front]) -> tuple[Objective, ...]:
+    """Those that any of the fronts is over, in their usual order."""
+    names = {objective.name for front in found for objective in front.found.objectives}
+    return tuple(one for one in OBJECTIVES if one.name in names)
 
 
-def _point(line: Line, values: tuple[float, float, float], rank: int | None) -> Point:
-    latency, wrong, size = values
-    return Point(line=line, latency_s=latency, accuracy=-wrong, size_bytes=int(size), first=rank is not None, rank=rank)
-
-
-def _values(line: Line) -> tuple[float, float, float] | None:
-    """Latency, accuracy with its sign turned, and size: of each, less is better."""
-    row = line.found
-    accuracy = row.accuracy.accuracy if row.accuracy else None
-    if row.latency_p50_s is None or accuracy is None or row.artifact_bytes is None:
-        return None
-    return row.latency_p50_s, -accuracy, float(row.artifact_bytes)
+def _inputs(front: pareto.Front) -> tuple[str, ...]:
+    """Labels of what the front's configurations were asked: paddings and instances make several of one workload."""
+    every: Sequence[points.Point] = (*front.points, *(one.point for one in front.dominated))
+    return tuple(dict.fromkeys(point.row.input or "" for point in every))

@@ -1,13 +1,15 @@
 """A report as one HTML page that needs nothing but itself: templates, script and plotting library inside.
 
 Every value is escaped by the templates; the page's own policy (CSP) names the digests of its two scripts, so that
-nothing else could run even if a value were not.
+nothing else could run even if a value were not. The plotting library is one of them: packed in the page, and put into
+it as a script by the other one.
 """
 
 from __future__ import annotations
 
 import base64
 import functools
+import gzip
 import hashlib
 import importlib.resources
 import os
@@ -21,9 +23,9 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from scheduler import alike, compare, labels
-from scheduler.report import plots, spread, weights
-from scheduler.report.contents import Report
+from scheduler import alike, amounts, compare, labels
+from scheduler.report import figures, front, front_plots, plots, spread, weights
+from scheduler.report.contents import Report, Slice
 from storage import errors, metrics
 
 MANY_LINES = 60
@@ -58,12 +60,15 @@ def html(
         "meanings": compare.MARKS,
         "weights_how": weights.HOW,
         "packages": _packages(report),
+        "fronts": [plot.name for plot in shown if plot.name.startswith(front_plots.NAME)],
+        "objectives": front.objectives(report.fronts),
+        "beaten": front.BEATEN,
         **more,
     }
     if assets is None:
         scripts = (plotly_script(), text("report.js"))
         context |= {"style": _own(text("report.css")), "policy": POLICY.format(scripts=_digests(scripts))}
-        context |= {"scripts": [_own(script) for script in scripts]}
+        context |= {"library": packed_plotly(), "script": _own(scripts[-1])}
     return (templates or environment()).get_template(template).render(context)
 
 
@@ -82,11 +87,12 @@ def write(page: str, path: Path) -> int:
     return len(body)
 
 
-def data(report: Report, shown: Iterable[plots.Plot]) -> dict[str, Any]:
-    """What the page's script reads: slices as indices of names (-1: fits every choice), and the figures."""
+def data(report: Report, shown: Iterable[figures.Plot]) -> dict[str, Any]:
+    """What the page's script reads: slices as indices of names (-1: fits every choice; several inputs as a list), and
+    the figures."""
     names: dict[str, list[Any]] = {
         "model": list(dict.fromkeys(one.model for one in report.slices)),
-        "input": list(dict.fromkeys(one.input for one in report.slices if one.input is not None)),
+        "input": list(dict.fromkeys(one.input for one in report.slices if isinstance(one.input, str))),
         "threads": sorted({one.threads for one in report.slices if one.threads is not None}),
         "place": [place.name for place in report.places],
     }
@@ -94,21 +100,25 @@ def data(report: Report, shown: Iterable[plots.Plot]) -> dict[str, Any]:
     return {
         "names": names,
         "slices": [
-            [at["model"][one.model], at["input"].get(one.input, -1), at["threads"].get(one.threads, -1), one.place]
+            [at["model"][one.model], _inputs(one, at["input"]), at["threads"].get(one.threads, -1), one.place]
             for one in report.slices
         ],
         "start": _start(report) if len(report.lines) > MANY_LINES else {},
         "most": plots.MOST_POINTS,
-        "styles": {"colours": plots.COLOURS, "dashes": plots.DASHES, "symbols": plots.SYMBOLS},
+        "styles": {"colours": figures.COLOURS, "dashes": figures.DASHES, "symbols": figures.SYMBOLS},
         **_coded(shown),
     }
 
 
-def _coded(shown: Iterable[plots.Plot]) -> dict[str, Any]:
+def _inputs(one: Slice, at: dict[Any, int]) -> int | list[int]:
+    return [at[name] for name in one.input] if isinstance(one.input, tuple) else at.get(one.input, -1)
+
+
+def _coded(shown: Iterable[figures.Plot]) -> dict[str, Any]:
     """The figures, with the names of strategies once in a list: thousands of points repeat them."""
     labels: dict[str, int] = {}
 
-    def code(plot: plots.Plot, trace: plots.Figure) -> plots.Figure:
+    def code(plot: figures.Plot, trace: figures.Figure) -> figures.Figure:
         if plot.rows:
             return trace | {"y": [labels.setdefault(name, len(labels)) for name in trace["y"]]}
         return trace | {"name": labels.setdefault(trace["name"], len(labels))} if "meta" in trace else trace
@@ -143,6 +153,7 @@ def environment() -> jinja2.Environment:
         "three": lambda value: NOTHING if value is None else metrics.three(value),
         "counted": metrics.counted,
         "interval": _interval,
+        "amount": amounts.text,
         "points": _points,
         "when": _when,
         "isa": lambda names: ", ".join(alike.isa_summary(names)),
@@ -167,6 +178,12 @@ def plotly_script() -> str:
     found: str = get_plotlyjs()
     # inside of a page the library's text may not end its own element
     return re.sub("</script", r"<\\/script", found, flags=re.IGNORECASE)
+
+
+@functools.cache
+def packed_plotly() -> str:
+    """plotly.js as a page carries it, gzip in base64: two fifths of its size; the page's script unpacks it."""
+    return base64.b64encode(gzip.compress(plotly_script().encode(), mtime=0)).decode()
 
 
 def _own(source: str) -> markupsafe.Markup:

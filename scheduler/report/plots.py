@@ -1,31 +1,21 @@
 """A report's plots as figures of plotly.js: plain JSON, made here and drawn by the page (pure).
 
 Each point says which slice it is of (`customdata`), each curve likewise (`meta.slice`), so that the page's filters
-can leave points out without knowing what a plot shows. Colours are Okabe and Ito's, which people with any kind of
-colour vision tell apart; symbols and dashes say the same again, for paper.
+can leave points out without knowing what a plot shows.
 """
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
-from scheduler.report import spread
-from scheduler.report.contents import Line, Place, Report, Waterfall
-from scheduler.report.front import Point
+from scheduler.compare import Comparison
+from scheduler.measures import Interval
+from scheduler.report import front_plots, spread
+from scheduler.report.contents import Line, Place, Report, Step, Waterfall
+from scheduler.report.figures import COLOURS, GREY, SYMBOLS, Figure, Plot, colour_of, four, log_axis, plain, whiskers
 from scheduler.report.scaling import Scaling
 from scheduler.report.weights import Weight
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A7F00")
-"""Okabe and Ito's, without black, which dark pages swallow; their yellow is darkened, which white pages swallow."""
-
-GREY = "#808080"
-
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "star", "hexagon")
-DASHES = ("solid", "dash", "dot", "dashdot")
 
 CURVES = 8
 """Curves that are drawn at first; the legend shows the others."""
@@ -33,25 +23,7 @@ CURVES = 8
 MOST_POINTS = 400
 """Most points of a plot that the page draws at once; more are slow, and nobody tells them apart."""
 
-Figure = dict[str, Any]
-
 _CURVE: Figure = {"type": "scatter", "mode": "lines+markers"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plot:
-    """A figure with what the page has to know of it."""
-
-    name: str  # of its section
-    alt: str  # what it shows, for those who do not see it
-    data: list[Figure]
-    layout: Figure
-    rows: bool = False  # strategies stand on the y axis: its height follows their number
-    sorted: bool = True  # of such: the best on top, whatever is shown; False: in the order of the points
-    free: tuple[str, ...] = ()  # filters that it does not follow
-    told: tuple[str, ...] = ()  # what is added to a strategy's name where several are shown: case, place
-    curves: int | None = None  # so many curves at first; the page gives them their colours
-    common: Figure = field(default_factory=dict)  # what all its curves share
 
 
 def plots(report: Report) -> list[Plot]:
@@ -60,7 +32,7 @@ def plots(report: Report) -> list[Plot]:
         gains(report),
         latencies(report),
         curves(report),
-        pareto(report),
+        *front_plots.plots(report.fronts, report.places),
         scaling(report.scalings),
         noise(report),
         *(waterfall(one, number) for number, one in enumerate(report.waterfalls)),
@@ -97,7 +69,7 @@ def latencies(report: Report) -> Plot:
         "box from the first to the third quartile, line at the median, whiskers from p5 to p95. The table below has "
         "the same numbers.",
         data=data,
-        layout={"xaxis": _log_axis("latency of a call, ms"), "boxmode": "group", "boxgap": 0.25, "boxgroupgap": 0.1},
+        layout={"xaxis": log_axis("latency of a call, ms"), "boxmode": "group", "boxgap": 0.25, "boxgroupgap": 0.1},
         rows=True,
         told=("case", "place"),
     )
@@ -119,32 +91,11 @@ def curves(report: Report) -> Plot:
                 "tickvals": [_tail(q) for q in quantiles],
                 "ticktext": [f"p{100 * q:g}" for q in quantiles],
             },
-            "yaxis": _log_axis("latency of a call, ms"),
+            "yaxis": log_axis("latency of a call, ms"),
         },
         told=("case", "place"),
         curves=CURVES,
         common={**_CURVE, "hovertemplate": "%{y:.4g} ms"},
-    )
-
-
-def pareto(report: Report) -> Plot:
-    """Accuracy over latency; the size of a mark is that of the model on disk."""
-    data = []
-    most = max((point.size_bytes for point in report.fronts), default=1)
-    for number, place in enumerate(report.places):
-        for first in (False, True):
-            own = [point for point in report.fronts if point.line.place is place and point.first is first]
-            if own:
-                data.append(_points(own, number, first, most))
-    return Plot(
-        name="pareto",
-        alt="Accuracy over median latency; the larger a mark, the larger the model on disk. Numbered marks are on "
-        "the Pareto front: no other configuration is at least as good in all three. The table below lists them.",
-        data=data,
-        layout={
-            "xaxis": _log_axis("p50 latency of a call, ms"),
-            "yaxis": {"title": {"text": "accuracy, %"}},
-        },
     )
 
 
@@ -198,8 +149,9 @@ def noise(report: Report) -> Plot:
 
 
 def waterfall(found: Waterfall, number: int) -> Plot:
-    """Steps, each from where the one before it ended."""
+    """Steps, each from where the one before it ended, and the product so far with its interval."""
     starts = [1.0, *(step.product for step in found.steps[:-1])]
+    names = [plain(f"{step.name}: ×{step.factor:.2f}") for step in found.steps]
     return Plot(
         name=f"waterfall-{number}",
         alt=f"{found.title}: the product of the steps' gains, step by step. The table below has the same numbers.",
@@ -207,20 +159,38 @@ def waterfall(found: Waterfall, number: int) -> Plot:
             {
                 "type": "bar",
                 "orientation": "h",
-                "name": _plain(found.title),
-                "y": [_plain(step.name) for step in found.steps],
-                "base": [_four(min(a, step.product)) for a, step in zip(starts, found.steps, strict=True)],
-                "x": [_four(abs(step.product - a)) for a, step in zip(starts, found.steps, strict=True)],
-                "text": [f"×{step.factor:.2f}" for step in found.steps],
-                "marker": {"color": [COLOURS[0] if step.factor >= 1 else COLOURS[1] for step in found.steps]},
+                "name": "step",
+                "y": names,
+                "base": [four(min(a, step.product)) for a, step in zip(starts, found.steps, strict=True)],
+                "x": [four(abs(step.product - a)) for a, step in zip(starts, found.steps, strict=True)],
+                "marker": {
+                    "color": [COLOURS[0] if step.factor >= 1 else COLOURS[1] for step in found.steps],
+                    "pattern": {"shape": ["" if step.factor >= 1 else "/" for step in found.steps]},
+                },
                 "customdata": [found.slice] * len(found.steps),
-                "hovertemplate": "%{y}: %{text}<extra></extra>",
-            }
+                "hovertemplate": "%{y}<extra></extra>",
+            },
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "product so far",
+                "y": names,
+                "x": [four(step.product) for step in found.steps],
+                "error_x": whiskers([_product(step) for step in found.steps], 1.0, GREY),
+                "marker": {"color": GREY, "symbol": "diamond", "size": 9},
+                "customdata": [found.slice] * len(found.steps),
+                "hovertemplate": "×%{x:.2f} so far<extra></extra>",
+            },
         ],
         layout={"xaxis": {"title": {"text": "gain over the baseline"}, "tickprefix": "×"}},
         rows=True,
         sorted=False,
     )  # fmt: skip
+
+
+def _product(step: Step) -> tuple[float, Interval | None]:
+    low, high = step.product_low, step.product_high
+    return step.product, None if low is None or high is None else (low, high)
 
 
 def weight(found: Weight, number: int) -> Plot:
@@ -258,26 +228,24 @@ def _gain_trace(report: Report, place: Place, number: int, lines: Iterable[Line]
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": _plain(place.name),
-        "x": [_four(value) for value in values],
-        "y": [_plain(row.strategy) for row in rows],
+        "name": plain(place.name),
+        "x": [four(value) for value in values],
+        "y": [plain(row.strategy) for row in rows],
         "customdata": [line.slice for line in own],
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [_four(max(0.0, (row.gain_high or at) - at)) for row, at in zip(rows, values, strict=True)],
-            "arrayminus": [_four(max(0.0, at - (row.gain_low or at))) for row, at in zip(rows, values, strict=True)],
-            "color": _colour(number),
-            "thickness": 1.5,
-            "width": 3,
-        },
+        "error_x": {**whiskers([_interval(row) for row in rows], 1.0, colour_of(number)), "thickness": 1.5, "width": 3},
         "marker": {
-            "color": _colour(number),
+            "color": colour_of(number),
             "size": 9,
             "symbol": [symbol if row.significant else f"{symbol}-open" for row in rows],
         },
         "hovertemplate": "%{y}: ×%{x:.2f} +%{error_x.array:.2f} −%{error_x.arrayminus:.2f}",
     }  # fmt: skip
+
+
+def _interval(row: Comparison) -> tuple[float, Interval | None]:
+    """A gain with its interval."""
+    low, high = row.gain_low, row.gain_high
+    return row.gain or 0.0, None if low is None or high is None else (low, high)
 
 
 def _boxes(side: str, colour: str, own: Sequence[spread.Spread], lines: dict[int, Line]) -> Figure:
@@ -289,7 +257,7 @@ def _boxes(side: str, colour: str, own: Sequence[spread.Spread], lines: dict[int
         "type": "box",
         "orientation": "h",
         "name": side,
-        "y": [_plain(lines[one.line].found.strategy) for one in own],
+        "y": [plain(lines[one.line].found.strategy) for one in own],
         "q1": [at(one, 0.25, 0.4, 0.5) for one in own],
         "median": [at(one, 0.5) for one in own],
         "q3": [at(one, 0.75, 0.6, 0.5) for one in own],
@@ -305,40 +273,18 @@ def _curve(one: spread.Spread, line: Line) -> Figure:
     known = [(q, value) for q, value in zip(spread.GRID, one.quantiles_s, strict=True) if value is not None]
     own = [(q, value) for q, value in known if q >= 0.5]
     return {
-        "name": _plain(line.found.strategy),
+        "name": plain(line.found.strategy),
         "x": [_tail(q) for q, _ in own],
         "y": [_ms(value) for _, value in own],
         "meta": {"slice": one.slice},
     }
 
 
-def _points(own: Sequence[Point], number: int, first: bool, most: int) -> Figure:
-    place = own[0].line.place
-    symbol = SYMBOLS[number % len(SYMBOLS)]
-    return {
-        "type": "scatter",
-        "mode": "markers+text" if first else "markers",
-        "name": f"{_plain(place.name)}, {'front' if first else 'beaten'}",
-        "x": [_ms(point.latency_s) for point in own],
-        "y": [_four(100 * point.accuracy) for point in own],
-        "text": [str(point.rank) if first else "" for point in own],
-        "textposition": "top center",
-        "hovertext": [f"{_plain(point.line.found.strategy)}, {point.size_bytes / 1e6:.1f} MB" for point in own],
-        "customdata": [point.line.slice for point in own],
-        "marker": {
-            "color": _colour(number) if first else GREY,
-            "symbol": symbol if first else f"{symbol}-open",
-            "size": [round(7 + 17 * math.sqrt(point.size_bytes / most), 1) for point in own],
-        },
-        "hovertemplate": "%{hovertext}<br>%{x:.4g} ms, %{y:.1f} %",
-    }
-
-
 def _scaling_trace(one: Scaling) -> Figure:
     return {
-        "name": _plain(one.strategy),
+        "name": plain(one.strategy),
         "x": list(one.threads),
-        "y": [_four(value) for value in one.speedups],
+        "y": [four(value) for value in one.speedups],
         "meta": {"slice": one.slice},
     }
 
@@ -346,8 +292,8 @@ def _scaling_trace(one: Scaling) -> Figure:
 def _bars(x: Sequence[float], y: Sequence[int], name: str, colour: str, axis: str) -> Figure:
     return {
         "type": "bar",
-        "name": _plain(name),
-        "x": [_four(value) for value in x],
+        "name": plain(name),
+        "x": [four(value) for value in x],
         "y": list(y),
         "xaxis": f"x{axis}",
         "yaxis": f"y{axis}",
@@ -359,31 +305,13 @@ def _bars(x: Sequence[float], y: Sequence[int], name: str, colour: str, axis: st
 def _over_one(title: str) -> Figure:
     """An axis of gains, with a line at ×1."""
     line = {"type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper", "line": {"color": GREY, "width": 1}}
-    return {"xaxis": {**_log_axis(title), "tickprefix": "×"}, "shapes": [line]}
-
-
-def _log_axis(title: str) -> Figure:
-    return {"title": {"text": title}, "type": "log"}
+    return {"xaxis": {**log_axis(title), "tickprefix": "×"}, "shapes": [line]}
 
 
 def _tail(q: float) -> float:
     """Where a percentile stands: each further nine takes the same room."""
-    return _four(-math.log10(1 - q))
+    return four(-math.log10(1 - q))
 
 
 def _ms(seconds: float | None) -> float:
-    return _four(1e3 * (seconds or 0.0))
-
-
-def _four(value: float) -> float:
-    """Four significant digits: more are not measured, and make the page large."""
-    return float(f"{value:.4g}")
-
-
-def _plain(text: str) -> str:
-    """A name as plotly shows it letter by letter: it reads some tags of HTML in its texts."""
-    return html.escape(text, quote=False)
-
-
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
+    return four(1e3 * (seconds or 0.0))

@@ -10,15 +10,16 @@ from pathlib import PurePath
 
 import sqlalchemy as sa
 
-from scheduler import compare, filters, stored
+from scheduler import compare, filters, machines, prices, stored
 from scheduler.compare import Comparison
-from scheduler.report import chains, contents, spread
+from scheduler.report import chains, contents, front, spread
+from scheduler.report import weights as histograms
 from scheduler.report.contents import About, Report
 from scheduler.report.spread import Spread
 from scheduler.report.weights import Weight
 from storage import queries, records
 from storage.database import Database
-from storage.views import StudyView
+from storage.views import ResultView, StudyView
 
 KINDS = ("latency", "throughput", "server", "tensor", "accuracy")
 """Kinds of jobs that a report shows."""
@@ -53,7 +54,8 @@ def read(
     every = stored.comparisons(db, views, include_disturbed=wanted.include_disturbed, ceilings=ceilings)
     rows = wanted.chosen.select(every)
     left_out = 0 if wanted.include_disturbed else compare.disturbed_left_out(views)
-    platforms = list(queries.platforms(db).values())
+    platforms, hosts = list(queries.platforms(db).values()), queries.hosts(db)
+    kept = histograms.stored(_operations(views, rows))
     return contents.report(
         rows,
         platforms,
@@ -62,8 +64,16 @@ def read(
         spreads=_spreads(db, rows, wanted.most_spreads, tell),
         ceilings=ceilings,
         studies=_studies(db, wanted.study),
-        weights=weights,
+        weights=(*weights, *kept[: histograms.MOST]),
+        weights_left=len(kept[histograms.MOST :]),
+        prices=machines.hourly(machines.machines(front.answers(rows), platforms, hosts, prices.prices(hosts))),
     )
+
+
+def _operations(views: Iterable[ResultView], rows: Iterable[Comparison]) -> list[ResultView]:
+    """The newest results of the tensor operations among the rows."""
+    wanted = {row.job_ids[0] for row in rows if row.kind == "tensor" and row.state == "done" and row.job_ids}
+    return [view for view in views if view.job_id in wanted]
 
 
 def _spreads(db: Database, rows: Sequence[Comparison], most: int, tell: Tell) -> dict[str, tuple[Spread, ...]]:

@@ -35,6 +35,9 @@ PERCENTILE = 99.9
 BINS = 200
 """Bins of the histograms of values and of errors."""
 
+OUTLINE_BINS = 100
+"""The same where a result keeps them."""
+
 _LEVELS = 255  # steps between the least and the greatest of 256 integers
 _LEAST_SCALE = float(torch.finfo(torch.float32).eps)  # torch's observers' too: a weight of zeros has a scale
 
@@ -150,6 +153,39 @@ def weigh(layer: layers.Layer) -> dict[str, Any]:
         "error_edges": error_edges.tolist(),
         "schemes": [judge(layer.weight, scheme, error_edges) for scheme in schemes(layer.weight, layer.kind)],
     }
+
+
+def outline(weight: torch.Tensor) -> dict[str, Any]:
+    """`weigh` in small, for a result that keeps it (3 kB): the weight [out, in] and the two schemes of int8 weights.
+
+    `OUTLINE_BINS` bins of one width, told by their ends; integers two to a bin, of one scale only.
+    """
+    values = weight.numpy()
+    counts, edges = np.histogram(values, bins=OUTLINE_BINS)
+    step = float(symmetric(weight).q_scale())
+    error_edges = np.linspace(-0.55 * step, 0.55 * step, OUTLINE_BINS + 1)
+    ways = (("symmetric", "tensor", symmetric(weight)), ("per channel", "row", per_channel(weight)))
+    judged = [
+        judge(weight, Scheme(name=name, granularity=granularity, percentile=100.0, quantized=found), error_edges)
+        for name, granularity, found in ways
+    ]
+    return {
+        "shape": list(values.shape),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "std": float(values.std(dtype=np.float64)),
+        "values": {"edges": [float(edges[0]), float(edges[-1])], "counts": counts.tolist()},
+        "error_edges": [float(error_edges[0]), float(error_edges[-1])],
+        "schemes": [_outlined(one) for one in judged],
+    }
+
+
+def _outlined(judged: dict[str, Any]) -> dict[str, Any]:
+    kept = ("name", "granularity", "percentile", "max_error", "sqnr_db", "clipped", "levels", "errors")
+    whole = judged["integers"]
+    pairs = [a + b for a, b in zip(whole["counts"][::2], whole["counts"][1::2], strict=True)]
+    integers = {"first": whole["first"], "step": 2, "counts": pairs} if judged["granularity"] == "tensor" else None
+    return {**{name: judged[name] for name in kept}, "integers": integers}
 
 
 def _parameters(quantized: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,7 @@ import torch
 
 from storage import keys, operations, records
 from worker.artifacts import INPUTS, ArtifactStore
-from worker.engine import layers, timing
+from worker.engine import layers, schemes, timing
 from worker.engine.strategies import torch_dynamic
 
 RESOLUTION_SHARE = 0.005
@@ -32,6 +32,9 @@ MOST_REPEATS = 1 << 16
 SEED = 20210
 
 _FILE = "operand.npy"
+
+_FACTS = 1
+"""Counted up where more is known of an operand than before: those that are kept are made again."""
 
 Run = Callable[[], torch.Tensor]
 
@@ -54,25 +57,28 @@ class Opened:
 
 
 def prepare_operand(model: records.ModelRef, spec: records.TensorSpec, cache: Path) -> dict[str, Any]:
-    """The weight [out, in] as a float32 file of numpy's, its shape and its digest.
+    """The weight [out, in] as a float32 file of numpy's, its shape and digest, and of a layer's weight its histograms.
 
     Raises ModelError for a layer that the model does not have (the nearest ones are named) or that has no matrix.
     """
-    weight = _random(spec.shape) if spec.shape is not None else layers.find(model, spec.layer or "").weight
+    layer = None if spec.shape is not None else layers.find(model, spec.layer or "")
+    weight = _random(spec.shape) if layer is None else layer.weight
     digest = layers.digest(weight)
     store = ArtifactStore(cache / INPUTS)
-    key = keys.digest({"operand": digest})
+    recipe = {"operand": digest, "facts": _FACTS}
+    key = keys.digest(recipe)
 
     def build(folder: Path) -> dict[str, Any]:
         np.save(folder / _FILE, weight.numpy(), allow_pickle=False)
-        return {}
+        return {} if layer is None else {"weight": schemes.outline(weight)}
 
-    store.make(key, {"operand": digest}, build)
+    facts = store.make(key, recipe, build).facts
     return {
         "path": str(store.folder(key) / _FILE),
         "shape": list(weight.shape),
         "digest": digest,
         "bytes": 4 * weight.numel(),
+        "weight": None if layer is None else {"layer": layer.name, "type": layer.kind, **facts["weight"]},
     }
 
 

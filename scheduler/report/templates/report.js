@@ -18,7 +18,8 @@
   const select = (field) => form.elements.namedItem(field);
   const chosen = () => fields.map((field) => (select(field).value === "" ? -1 : Number(select(field).value)));
   const fits = (slice, wanted, free) =>
-    slice.every((value, n) => value < 0 || wanted[n] < 0 || value === wanted[n] || free.includes(fields[n]));
+    slice.every((value, n) => wanted[n] < 0 || free.includes(fields[n]) ||
+      (Array.isArray(value) ? value.includes(wanted[n]) : value < 0 || value === wanted[n]));
 
   /* A trace without the points that `keep` leaves out: every list as long as its points is one of them. */
   function masked(trace, keep) {
@@ -114,7 +115,7 @@
       traces = kept.map((trace, n) => ({ ...plot.common, ...trace, ...styleOf(n), name: wrapped(trace.name + more(trace.meta.slice), letters),
         visible: n < plot.curves ? true : "legendonly" })).concat(own.length ? rest : []);
     }
-    const empty = numbers.length === 0;
+    const empty = numbers.length === 0 && plot.data.some((trace) => trace.meta || trace.customdata);
     element.closest("figure").querySelector(".note").textContent = empty ? "Nothing fits these filters here." : note;
     element.hidden = empty;
     return { traces, layout: layoutOf(plot, width, narrow, order, traces) };
@@ -207,6 +208,7 @@
     const width = printing ? PAPER : Math.max(280, element.parentElement.clientWidth);
     const { traces, layout } = drawn(plot, element, width);
     drawnOnce.add(plot.name);
+    element.style.minHeight = "0";  // it was room for what was to come
     if (!element.hidden) Plotly.react(element, traces, layout, { ...config, displayModeBar: width < 600 || printing ? false : "hover" });
   }
 
@@ -216,7 +218,7 @@
   function offer(wanted) {
     fields.forEach((field, n) => {
       const others = wanted.map((value, m) => (m === n ? -1 : value));
-      const possible = new Set(data.slices.filter((slice) => fits(slice, others, [])).map((slice) => slice[n]));
+      const possible = new Set(data.slices.filter((slice) => fits(slice, others, [])).flatMap((slice) => slice[n]));
       for (const option of select(field).options)
         option.disabled = option.value !== "" && !possible.has(Number(option.value)) && Number(option.value) !== wanted[n];
     });
@@ -226,10 +228,13 @@
     const wanted = chosen();
     const allowed = data.slices.map((slice) => fits(slice, wanted, []));
     let rows = 0, every = 0;
-    for (const row of document.querySelectorAll("tr[data-k]")) {
+    for (const row of document.querySelectorAll("[data-k]")) {
       row.hidden = !allowed[Number(row.dataset.k)];
       if (row.dataset.n !== undefined) { every += 1; rows += row.hidden ? 0 : 1; }
     }
+    for (const note of document.querySelectorAll("[data-none]"))  // of a section whose parts are all left out
+      note.hidden = document.querySelector("#plot-" + note.dataset.none + "-0") === null ||
+        [...note.parentElement.querySelectorAll("div[data-k]")].some((part) => !part.hidden);
     shown.value = rows + " of " + every + " cases shown";
     offer(wanted);
     redraw(false);
@@ -246,6 +251,10 @@
     form.addEventListener("reset", () => setTimeout(() => { fields.forEach((field) => { select(field).value = ""; }); apply(); }));
     form.addEventListener("submit", (event) => event.preventDefault());
     apply();
+  }
+
+  /* Plots are drawn when they come near the window. */
+  function watch() {
     const seen = new IntersectionObserver((entries) => {
       for (const entry of entries) {
         const plot = entry.isIntersecting && data.plots.find((one) => "plot-" + one.name === entry.target.id);
@@ -269,5 +278,21 @@
     addEventListener("afterprint", () => { printing = false; redraw(false); });
   }
 
+  /* The plotting library lies packed in the page, and comes to life as a script whose digest the page's policy names. */
+  async function unpack() {
+    const packed = document.getElementById("library");
+    if (!packed) return;  // it came as a file
+    const bytes = Uint8Array.from(atob(packed.textContent), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    packed.replaceWith(script);
+    if (typeof Plotly === "undefined") throw new Error("the plotting library did not start");
+  }
+
   start();
+  unpack().then(watch, () => {
+    for (const note of document.querySelectorAll("figure .note"))
+      note.textContent = "This browser is too old to draw plots; the tables have their numbers.";
+  });
 })();

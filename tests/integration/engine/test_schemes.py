@@ -92,6 +92,17 @@ def test_histograms_hold_every_weight(weight: torch.Tensor) -> None:
     assert (np.diff(told["error_edges"]) > 0).all()
 
 
+def test_what_a_result_keeps_holds_every_weight_too_and_is_small(weight: torch.Tensor) -> None:
+    told, whole = schemes.outline(weight), weighed(weight)
+    assert sum(told["values"]["counts"]) == weight.numel()
+    one, many = told["schemes"]
+    assert sum(one["integers"]["counts"]) == weight.numel()
+    assert one["integers"]["counts"][0] == sum(found(whole, "symmetric")["integers"]["counts"][:2])
+    assert one["max_error"] == found(whole, "symmetric")["max_error"]
+    assert many["sqnr_db"] == found(whole, "per channel")["sqnr_db"]
+    assert len(json.dumps(told)) < 4000
+
+
 def test_a_table_is_also_shown_as_the_strategy_stores_tables(weight: torch.Tensor) -> None:
     told = found(weighed(weight, "Embedding"), "per row")
     table = torch_embeddings.quantize(weight)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -11,15 +12,18 @@ from typer.testing import CliRunner, Result
 
 pytest.importorskip("plotly", reason="plotly is not installed")
 
-from scheduler.cli import report
-from scheduler.report import page
-from storage import errors, hosts, lifecycle, records
+from scheduler.cli import decide, report
+from scheduler.report import chains as drawn
+from scheduler.report import contents, page
+from storage import errors, hosts, lifecycle, metrics, records
 from storage.database import Database
-from tests import builders, chromium, fleets, reports
-from tests.unit.scheduler.report.weights import document
+from tests import builders, chains, chromium, fleets, reports
+from tests.unit.scheduler.report.weights import WEIGHT, document
 
 app = typer.Typer()
 app.command()(report.report)
+command = typer.Typer()
+command.command()(decide.show_pareto)
 
 
 def call(*arguments: str) -> Result:
@@ -74,6 +78,30 @@ def test_raw_samples_come_as_quantiles(filled: str, tmp_path: Path) -> None:
     by_side = {trace["name"]: trace for trace in boxes["data"]}
     assert by_side["strategy"]["median"] == pytest.approx([10.99] * 5, rel=1e-3)
     assert by_side["baseline"]["median"] == pytest.approx([21.98] * 5, rel=1e-3)
+
+
+def test_the_fronts_are_those_that_the_pareto_command_shows(filled: str, tmp_path: Path) -> None:
+    call("--database", filled, "-o", str(tmp_path / "r.html"))
+    (plot,) = (one for one in data(tmp_path / "r.html")["plots"] if one["name"].startswith("pareto-"))  # type: ignore[attr-defined]
+    shown = {text for trace in plot["data"] if "text" in trace for text in trace["hovertext"]}
+    told = CliRunner().invoke(command, ["--database", filled, "--json"], env={"TERM": "dumb"})
+    fronts = json.loads(told.stdout)["fronts"]
+    named = {f"{one['strategy']}, {metrics.counted(one['threads'], 'thread')}" for f in fronts for one in f["points"]}
+    assert shown == {html.escape(name, quote=False) for name in named}
+    assert "the same fronts" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_jobs_that_all_failed_make_a_page_with_their_reasons(sqlite: str, tmp_path: Path) -> None:
+    with Database.open(sqlite) as db:
+        hosts.register(db, name="big", platform=fleets.EPYC)
+        jobs = [builders.planned(builders.case(), fleets.EPYC.key)]
+        (job_id,) = lifecycle.submit(db, study=lifecycle.StudyText(name="demo", text="name: demo"), jobs=jobs).new
+        held = lifecycle.claim(db, job_id, host="big", platform_key=fleets.EPYC.key, lease=60)
+        assert held is not None
+        lifecycle.fail(db, held, records.Failure(reason="unsupported", message="this CPU lacks <avx2>"))
+    result = call("demo", "--database", sqlite, "-o", str(tmp_path / "r.html"))
+    assert result.exit_code == 0, result.output
+    assert "unsupported: this CPU lacks &lt;avx2&gt;" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 def test_filters_of_the_command_line_leave_out_for_good(filled: str, tmp_path: Path) -> None:
@@ -172,6 +200,34 @@ def test_a_browser_opens_it_without_complaint_or_request_and_filters_work(
     browser.until("document.querySelector('#plot-gains .main-svg').clientWidth <= 390")
     assert browser.value("document.documentElement.scrollWidth") <= 390  # nothing sticks out of a phone
     assert browser.value("document.querySelectorAll('img').length") == 0
+    assert browser.requests == [target.as_uri()]
+    assert browser.complaints == []
+
+
+@pytest.mark.slow
+def test_steps_and_weights_are_drawn_and_the_steps_follow_the_filters(tmp_path: Path, browser: chromium.Page) -> None:
+    views = [*chains.chain(chains.DUAL), *chains.chain(chains.QUAD, factor=1.5, host="two")]
+    rows, platforms = chains.compared(views), [chains.DUAL, chains.QUAD]
+    found = drawn.waterfalls(rows, platforms)
+    whole = contents.report(rows, platforms, reports.about(), waterfalls=found, weights=[WEIGHT])
+    target = tmp_path / "r.html"
+    page.write(page.html(whole), target)
+    browser.look(1000, 800)
+    browser.open(target.as_uri())
+    for name in ("waterfall-0", "waterfall-1", "weight-0"):
+        browser.value(f"document.getElementById('plot-{name}').scrollIntoView({{behavior: 'instant'}})")
+        browser.until(f"document.querySelector('#plot-{name} .main-svg')")
+    bars = "document.querySelectorAll('#plot-{} .bars .point').length"
+    assert [browser.value(bars.format(f"waterfall-{n}")) for n in (0, 1)] == [
+        len(one.steps) for one in whole.waterfalls
+    ]
+    assert browser.value(bars.format("weight-0")) > 10
+    shown = "[0, 1].filter(n => document.getElementById(`plot-waterfall-${n}`).checkVisibility())"
+    places = [whole.places[whole.slices[one.slice].place].name for one in whole.waterfalls]
+    choose(browser, "place", places[1])
+    assert browser.value(shown) == [1]
+    choose(browser, "place", "all machines")
+    assert browser.value(shown) == [0, 1]
     assert browser.requests == [target.as_uri()]
     assert browser.complaints == []
 

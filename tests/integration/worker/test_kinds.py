@@ -142,7 +142,7 @@ def test_unlike_operations_are_known_to_be(place: station.Station) -> None:
             place, single("mul/int8-qfunctional", baseline="matmul/fp32"), SHORT, _nothing, _untold
         )
 
-    assert (found.same_operation, found.max_error) == (False, None)
+    assert (found.same_operation, found.max_error, found.weight) == (False, None, None)
     assert "operation" in found.flags
     assert found.gain is not None
     row = rows.result(found, records.NUMBERS)
@@ -162,6 +162,9 @@ def test_a_layers_weight_is_found_and_a_wrong_name_is_told_with_the_nearest(
             tensor.measure(place, wrong, SHORT, _nothing, _untold)
 
     assert found.weight_digest == found.input_digest
+    assert found.weight is not None  # kept for reports
+    assert found.weight["layer"] == "bert.encoder.layer.0.output.dense"
+    assert sum(found.weight["values"]["counts"]) == found.shape[0] * found.shape[1]
     assert any("quantized::linear_dynamic" in name for name in found.strategy.facts["ran"])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.report import contents, plots
+from scheduler.report import contents, figures, plots
 from tests import fleets, reports
 from tests.unit.scheduler.report.weights import WEIGHT
 
@@ -15,13 +15,15 @@ WATERFALL = contents.Waterfall(
     model="minilm",
     platform_key=fleets.EPYC.key,
     steps=(
-        contents.Step(name="dynamic shapes", factor=2.0, low=1.9, high=2.1, product=2.0),
+        contents.Step(
+            name="dynamic shapes", factor=2.0, low=1.9, high=2.1, product=2.0, product_low=1.9, product_high=2.1
+        ),
         contents.Step(name="int8", factor=1.5, low=1.4, high=1.6, product=3.0),
     ),
 )
 
 
-def every() -> dict[str, plots.Plot]:
+def every() -> dict[str, figures.Plot]:
     found = reports.two_machines()
     more = reports.report(
         [fleets.latency(fleets.EPYC), fleets.accuracy(fleets.EPYC)], waterfalls=[WATERFALL], weights=[WEIGHT]
@@ -32,7 +34,16 @@ def every() -> dict[str, plots.Plot]:
 def test_every_figure_is_one_that_plotly_draws() -> None:
     graph = pytest.importorskip("plotly.graph_objects", reason="plotly is not installed")
     found = every()
-    assert set(found) >= {"gains", "latencies", "curves", "pareto", "scaling", "noise", "waterfall-0", "weight-0"}
+    assert set(found) >= {
+        "gains",
+        "latencies",
+        "curves",
+        "pareto-latency-accuracy",
+        "scaling",
+        "noise",
+        "waterfall-0",
+        "weight-0",
+    }
     for plot in found.values():
         data = [plot.common | trace if "meta" in trace else trace for trace in plot.data]
         graph.Figure(data=data, layout=plot.layout)  # refuses what plotly does not know
@@ -72,16 +83,17 @@ def test_a_name_with_markup_is_shown_letter_by_letter() -> None:
 def test_colours_are_told_apart_with_any_kind_of_colour_vision() -> None:
     """Pairs of neighbours differ by ΔE 15 or more under simulated red-, green- and blue-blindness."""
     for matrix in BLIND:
-        seen = [_lab(_seen(colour, matrix)) for colour in plots.COLOURS[:5]]
+        seen = [_lab(_seen(colour, matrix)) for colour in figures.COLOURS[:5]]
         for n, one in enumerate(seen):
             for other in seen[n + 1 :]:
                 assert math.dist(one, other) > 10, (one, other)
 
 
 def test_steps_go_on_where_the_last_one_ended() -> None:
-    trace = every()["waterfall-0"].data[0]
-    assert [base + x for base, x in zip(trace["base"], trace["x"], strict=True)] == [2.0, 3.0]
-    assert trace["base"] == [1.0, 2.0]
+    bars, products = every()["waterfall-0"].data
+    assert [base + x for base, x in zip(bars["base"], bars["x"], strict=True)] == products["x"] == [2.0, 3.0]
+    assert bars["base"] == [1.0, 2.0]
+    assert products["error_x"]["arrayminus"] == [pytest.approx(0.1), 0.0]  # no interval is a product without one
 
 
 BLIND = (

@@ -41,6 +41,24 @@ def document(**changes: Any) -> dict[str, Any]:
     }
 
 
+def outlined(**changes: Any) -> dict[str, Any]:
+    """A weight as a tensor job stores it."""
+    whole = document()
+    kept = {name: whole["schemes"][0][name] for name in ("percentile", "max_error", "sqnr_db", "clipped", "levels")}
+    kept["errors"] = {"counts": [5, 6]}
+    pairs = {"first": -128, "step": 2, "counts": [7, 9]}
+    return {
+        **{name: whole[name] for name in ("layer", "type", "shape", "min", "max", "std")},
+        "values": {"edges": [-1.0, 0.5], "counts": [1, 2, 3]},
+        "error_edges": [-0.01, 0.01],
+        "schemes": [
+            {"name": "symmetric", **kept, "integers": pairs},
+            {"name": "per channel", **kept, "integers": None},
+        ],
+        **changes,
+    }
+
+
 def _read() -> weights.Weight:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weight.json"
