@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from scheduler import paired
 from storage import foreign, metrics, records, statistics
 from storage.views import Predictions, ResultView
@@ -126,7 +124,7 @@ def compare(results: Iterable[ResultView], predictions: Lookup, *, include_distu
     covered = {(row.hardware_key, row.environment_key, row.model, row.strategy) for row in rows}
     alone = [v for v in views if v.kind == "accuracy" and _where(v) not in covered]
     rows += [_accuracy_row(group) for group in _groups(alone, lambda v: (_where(v), v.model_digest))]
-    return sorted((_with_accuracy(row, accuracies) for row in rows), key=_order)
+    return sorted((_with_accuracy(row, accuracies) for row in rows), key=order)
 
 
 def of_ours(rows: Iterable[Comparison]) -> list[Comparison]:
@@ -321,8 +319,11 @@ def _medians(views: Sequence[ResultView]) -> dict[str, Any]:
 
 
 def _median(views: Sequence[ResultView], name: str) -> float | None:
-    values = [value for view in views if (value := getattr(view, name)) is not None]
-    return float(np.median(values)) if values else None
+    values = sorted(value for view in views if (value := getattr(view, name)) is not None)
+    middle = len(values) // 2
+    if not values:
+        return None
+    return float(values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2)
 
 
 def _most(views: Sequence[ResultView], name: str) -> int | None:
@@ -378,7 +379,8 @@ def case_order(row: Comparison) -> tuple[Any, ...]:
     return (row.model, *_shape_order(row))
 
 
-def _order(row: Comparison) -> tuple[Any, ...]:
+def order(row: Comparison) -> tuple[Any, ...]:
+    """Sorts rows as `compare` does."""
     where = (row.cpu, row.hardware_key, row.environment_key)
     return (*where, row.model, row.model_digest or "", *_shape_order(row))
 

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from scheduler import scope
+from scheduler.cli import paging
 from scheduler.cli.common import stored_study
 from scheduler.cli.options import DatabaseOption, StoredStudyArgument
 from scheduler.cli.results import DisturbedOption, HardwareOption, ModelOption, StrategyOption, ThreadsOption
@@ -42,7 +44,7 @@ def report(
 ) -> None:
     """Write a report: one HTML file with plots, tables, machines, versions and the study, which opens offline.
 
-    Without STUDY it holds everything in the database. Its own filters choose model, input, threads and machine; the
+    Without STUDY it holds everything in the database, or the newest study of a large one ('*': everything even so). Its own filters choose model, input, threads and machine; the
     options here leave out for good, which keeps the file small.
 
     \b
@@ -62,7 +64,7 @@ def report(
     found = [histograms.read(path) for path in weights or ()]
     chosen = Filter(model=model, strategy=strategy, hardware=hardware, threads=threads)
     with Database.open(settings.load(database=database).database, readonly=True) as db:
-        asked = None if study is None else stored_study(db, study)[1]
+        asked = paging.scoped(db, study) if study in (None, scope.EVERYTHING) else stored_study(db, study)[1]
         wanted = reading.Wanted(study=asked, title=title, chosen=chosen, include_disturbed=include_disturbed)
         with _Bar() as bar:
             read = reading.read(db, wanted, weights=found, tell=bar.tell)
