@@ -312,7 +312,8 @@ class _Pool:
     def __init__(self, cases: Sequence[records.Case]) -> None:
         source = np.random.default_rng(7)
         self.legs = [[_leg_values(row) for row in rows.samples("", _legs(source))] for _ in range(POOL)]
-        self.predictions = [_prediction(source) for _ in range(POOL)]
+        labels = np.sort(source.integers(0, CLASSES, ROWS))
+        self.predictions = [_prediction(source, labels) for _ in range(POOL)]
         self._cases = cases
         self._results: dict[tuple[int, int], rows.Row] = {}
         self._jobs: dict[int, rows.Row] = {}
@@ -429,8 +430,7 @@ def _leg_values(row: rows.Row) -> tuple[Any, ...]:
     return _values(tables.sample, row)[1:]
 
 
-def _prediction(source: np.random.Generator) -> rows.Row:
-    labels = np.sort(source.integers(0, CLASSES, ROWS))
+def _prediction(source: np.random.Generator, labels: Any) -> rows.Row:
     answers = np.where(source.random(ROWS) < 0.046, source.integers(0, CLASSES, ROWS), labels)
     packed = {"predictions": plain.pack(answers.tolist(), "<i4"), "labels": plain.pack(labels.tolist(), "<i4")}
     return {"rows": ROWS, **packed}

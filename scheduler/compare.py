@@ -185,8 +185,8 @@ def _done_row(views: Sequence[ResultView], marks: Sequence[str], extra: Sequence
     found |= {"withheld"} if withheld else set()
     found |= {"operation"} if newest.document.get("same_operation") is False else set()
     notes = [*extra, *_replica_note(views), *(note for view in views for note in view.notes)]
-    return replace(
-        _row(views),
+    return _row(
+        views,
         state="done",
         gain=None if gain is None else gain.value,
         gain_low=None if gain is None else gain.low,
@@ -203,11 +203,11 @@ def _done_row(views: Sequence[ResultView], marks: Sequence[str], extra: Sequence
     )
 
 
-def _row(views: Sequence[ResultView]) -> Comparison:
-    """What every row has: its case, and sizes where they were measured."""
+def _row(views: Sequence[ResultView], **more: Any) -> Comparison:
+    """What every row has: its case, and sizes where they were measured; `more`: what this one has besides."""
     newest = views[0]
     hardware_key, environment_key = paired.platform(newest)
-    return Comparison(
+    common: dict[str, Any] = dict(
         hardware_key=hardware_key,
         environment_key=environment_key,
         cpu=newest.cpu or "an unknown machine",
@@ -232,6 +232,7 @@ def _row(views: Sequence[ResultView]) -> Comparison:
         resident_peak_bytes=_most(views, "resident_peak_bytes"),
         baseline_resident_peak_bytes=_most(views, "baseline_resident_peak_bytes"),
     )
+    return Comparison(**{**common, **more})
 
 
 def _left_out(views: Sequence[ResultView]) -> Comparison:
@@ -257,7 +258,7 @@ def _accuracy_row(views: Sequence[ResultView]) -> Comparison:
 def _with_accuracy(row: Comparison, accuracies: paired.Accuracies) -> Comparison:
     where = (row.hardware_key, row.environment_key, row.model)
     found = accuracies.find(where, row.model_digest, row.strategy, row.baseline)
-    return replace(row, accuracy=found)
+    return row if found is None else replace(row, accuracy=found)
 
 
 def _efficiency(view: ResultView) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import gc
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from scheduler import compare, limits, prices, scope
@@ -36,11 +38,24 @@ def compared(db: Database, *, study: str | None, kinds: Kinds, include_disturbed
     """
     ceilings, rows, disturbed = queries.ceilings(db), [], 0
     whole = study is not None or not queries.more_than(db, scope.LARGE)
-    for platform in (None,) if whole else queries.platform_keys(db):
-        found = views(db, study=study, kinds=kinds, platform=platform)
-        rows += comparisons(db, found, include_disturbed=include_disturbed, ceilings=ceilings)
-        disturbed += 0 if include_disturbed else compare.disturbed_left_out(found)
+    with _uncollected():
+        for platform in (None,) if whole else queries.platform_keys(db):
+            found = views(db, study=study, kinds=kinds, platform=platform)
+            rows += comparisons(db, found, include_disturbed=include_disturbed, ceilings=ceilings)
+            disturbed += 0 if include_disturbed else compare.disturbed_left_out(found)
     return Compared(rows=rows if whole else sorted(rows, key=compare.order), disturbed=disturbed)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector: records have no cycles, and it would look at all of them again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def comparisons(

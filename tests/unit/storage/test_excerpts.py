@@ -34,7 +34,7 @@ DOCUMENTS: dict[str, Mapping[str, Any]] = {
 
 
 def rows(document: Mapping[str, Any], kind: str) -> list[compare.Comparison]:
-    view = factories.latency_view(kind=kind, document=document, hardware_key="h", instances=2, gain=2.0)
+    view = factories.latency_view(kind=kind, document=document, hardware_key="h", instances=2, job_id="j")
     measured = views.CeilingsView(
         job_id="c", hardware_key="h", platform_key="p", host="here", finished_at=0.0,
         measurement=builders.measured_ceilings(),
