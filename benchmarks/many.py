@@ -1,26 +1,25 @@
 """A database of many results, as a fleet's grows: platforms × nightly studies × cases × replicas.
 
-Shapes are those of real databases (`examples/strategies.yaml` measured on two machines): a latency result has 42 legs of
-12 samples and a document of 4 kB, an accuracy 3,100 predictions. Rows are made by the program's own functions; documents,
+Shapes are those of real databases (`examples/strategies.yaml` measured on two machines): a latency has 44 legs of 12
+samples and a document of 4 kB, an accuracy 3,100 predictions. Rows are made by the program's own functions; documents,
 legs and predictions are drawn from a pool, numbers, keys and times are each result's own. Rows go in by `executemany`
-and `COPY`, with every index there, samples in the order of their keys.
+and `COPY` (`benchmarks/sinks.py`) with every index there, samples in the order of their keys.
 """
 
 from __future__ import annotations
 
 import math
 import random
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import psycopg
 import sqlalchemy as sa
 
-from storage import database, keys, plain, records, rows, tables
+from benchmarks.sinks import Sink, sink
+from storage import keys, plain, records, rows, tables
 from tests import builders
 
 MODELS = ("minilm", "distilbert")
@@ -78,100 +77,9 @@ class Shape:
         """In words."""
         return (
             f"{self.results:,} results: {self.platforms} platforms × {self.studies} studies × {CASES} cases "
-            f"({len(MODELS)} models × {len(STRATEGIES)} strategies × ({len(CALLS) * len(THREADS)} latencies + accuracy)) "
-            f"× {self.replicas} replicas"
+            f"({len(MODELS)} models × {len(STRATEGIES)} strategies × "
+            f"({len(CALLS) * len(THREADS)} latencies + accuracy)) × {self.replicas} replicas"
         )
-
-
-class Sink(Protocol):
-    """Takes rows of a table, with values in the order of its columns."""
-
-    def add(self, table: sa.Table, found: Iterable[Sequence[Any]]) -> None:
-        """Store rows."""
-
-    def add_legs(self, found: Iterable[tuple[str, Sequence[Sequence[Any]]]]) -> None:
-        """Store legs: a job's id, and the values of its rows but for it."""
-
-    def close(self) -> None:
-        """Everything is there, and the database knows how much of what it has."""
-
-
-class SqliteSink:
-    """Into a file, without a thought for a crash meanwhile."""
-
-    def __init__(self, address: str) -> None:
-        self._file = str(database.sqlite_file(database.parse(address)))
-        self._db = sqlite3.connect(self._file, isolation_level=None)
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -2000000", "locking_mode = EXCLUSIVE"):
-            self._db.execute(f"PRAGMA {pragma}")
-
-    def add(self, table: sa.Table, found: Iterable[Sequence[Any]]) -> None:
-        marks = ", ".join("?" * len(table.c))
-        self._db.execute("BEGIN")
-        self._db.executemany(f"INSERT INTO {table.name} ({_names(table)}) VALUES ({marks})", found)  # noqa: S608
-        self._db.execute("COMMIT")
-
-    def add_legs(self, found: Iterable[tuple[str, Sequence[Sequence[Any]]]]) -> None:
-        self.add(tables.sample, ((job_id, *leg) for job_id, legs in found for leg in legs))
-
-    def close(self) -> None:
-        self._db.close()
-        again = sqlite3.connect(self._file)
-        again.execute("PRAGMA journal_mode = WAL")
-        again.close()
-
-
-class PostgresSink:
-    """By COPY; foreign keys are not looked up for each row."""
-
-    def __init__(self, address: str) -> None:
-        url = database.parse(address).set(drivername="postgresql").render_as_string(hide_password=False)
-        self._db = psycopg.connect(url, autocommit=True)
-        self._db.execute("SET session_replication_role = replica")
-        self._db.execute("SET synchronous_commit = off")
-
-    def add(self, table: sa.Table, found: Iterable[Sequence[Any]]) -> None:
-        flags = [number for number, column in enumerate(table.c) if isinstance(column.type, sa.Boolean)]
-        with self._db.cursor() as cursor, cursor.copy(_copy(table)) as copy:
-            for row in found:
-                values = list(row)
-                for number in flags:
-                    values[number] = bool(values[number])
-                copy.write_row(values)
-
-    def add_legs(self, found: Iterable[tuple[str, Sequence[Sequence[Any]]]]) -> None:
-        lines: dict[int, list[bytes]] = {}
-        with self._db.cursor() as cursor, cursor.copy(_copy(tables.sample)) as copy:
-            for job_id, legs in found:
-                if id(legs) not in lines:
-                    lines[id(legs)] = [_line(leg) for leg in legs]
-                key = job_id.encode()
-                copy.write(b"".join(key + tail for tail in lines[id(legs)]))
-
-    def close(self) -> None:
-        self._db.execute("VACUUM (ANALYZE)")
-        self._db.close()
-
-
-def _names(table: sa.Table) -> str:
-    return ", ".join(f'"{column.name}"' for column in table.c)
-
-
-def _copy(table: sa.Table) -> bytes:
-    return f"COPY {table.name} ({_names(table)}) FROM STDIN".encode()
-
-
-def _line(leg: Sequence[Any]) -> bytes:
-    """A row as COPY's text, after its first column."""
-    texts = (
-        "\\N" if value is None else f"\\\\x{value.hex()}" if isinstance(value, bytes) else str(value) for value in leg
-    )
-    return f"\t{chr(9).join(texts)}\n".encode()
-
-
-def sink(address: str) -> Sink:
-    """The one for an address."""
-    return SqliteSink(address) if address.startswith("sqlite") else PostgresSink(address)
 
 
 def study_name(number: int) -> str:
@@ -199,7 +107,7 @@ class _Filler:
     def __init__(self, shape: Shape, sink: Sink) -> None:
         self.shape, self.sink = shape, sink
         self.legs: list[tuple[str, int]] = []  # job ids of latencies, and which legs of the pool they have
-        self._random = random.Random(7)  # noqa: S311 - a benchmark's
+        self._random = random.Random(7)
         self._platforms = [_platform(number) for number in range(shape.platforms)]
         self._cases = list(_cases())
         self._speed = [[self._random.gauss(0.0, 0.15) for _ in self._platforms] for _ in self._cases]
@@ -236,11 +144,12 @@ class _Filler:
             for case in range(len(self._cases))
             for replica in range(self.shape.replicas)
         ]
+        first = number * self.shape.replicas
         when = {job_id: began + 10.0 * position for position, (job_id, *_) in enumerate(planned)}
         self._add(
             tables.job,
             (
-                self._job(job_id, self._cases[case], place, self.shape.replicas * number + replica, when[job_id], position)
+                self._job(job_id, self._cases[case], place, first + replica, when[job_id], position)
                 for position, (job_id, place, case, replica) in enumerate(planned)
             ),
         )
@@ -274,15 +183,15 @@ class _Filler:
         ended = {"created_at": when, "not_before_at": when, "published_at": when, "claimed_at": when}
         state = {"state": "done", "token": 1, "attempts": 1, "host": _host(place), "finished_at": when + 9.0}
         progress = {"phase": "measure", "pairs": 6, "rounds": ROUNDS, "precision": 0.028}
-        return self._pool.job(case) | where | ended | state | {"id": job_id, "key": self._id()[:16], "progress": progress}
+        return (
+            self._pool.job(case) | where | ended | state | {"id": job_id, "key": self._id()[:16], "progress": progress}
+        )
 
     def _attempt(self, job_id: str, place: int, when: float) -> rows.Row:
         who = {"job_id": job_id, "token": 1, "number": 1, "host": _host(place), "state": "done"}
         return who | {"platform_key": self._platforms[place].key, "started_at": when, "ended_at": when + 9.0}
 
-    def _result(
-        self, job_id: str, platform: records.Platform, place: int, when: float, measured: rows.Row
-    ) -> rows.Row:
+    def _result(self, job_id: str, platform: records.Platform, place: int, when: float, measured: rows.Row) -> rows.Row:
         who = {"job_id": job_id, "token": 1, "host": _host(place), "platform_key": platform.key}
         return measured | who | {"finished_at": when + 9.0}
 
@@ -298,7 +207,9 @@ class _Filler:
         times = {f"latency_p{q}_s": slow / gain * more for q, more in ((50, 1.0), (90, 1.04), (95, 1.08))}
         others = {f"baseline_latency_p{q}_s": slow * more for q, more in ((50, 1.0), (90, 1.04), (95, 1.08))}
         flags = self._random.choices(([], ["disturbed"], ["wide"]), (0.92, 0.04, 0.04))[0]
-        return found | times | others | {"gain": gain, "gain_low": gain / half, "gain_high": gain * half, "flags": flags}
+        return (
+            found | times | others | {"gain": gain, "gain_low": gain / half, "gain_high": gain * half, "flags": flags}
+        )
 
     def _predictions(self, planned: Iterable[tuple[str, int, int, int]]) -> Iterator[rows.Row]:
         for job_id, _, case, _ in planned:
@@ -364,7 +275,16 @@ def _cases() -> Iterator[records.Case]:
 
 NODES = (
     *("Reshape", "Transpose", "DynamicQuantizeMatMul", "Slice", "MatMulIntegerToFloat", "Concat", "Gather", "Shape"),
-    *("SkipLayerNormalization", "Add", "Unsqueeze", "Where", "DynamicQuantizeLinear", "FusedMatMul", "Softmax", "IsNaN"),
+    *(
+        "SkipLayerNormalization",
+        "Add",
+        "Unsqueeze",
+        "Where",
+        "DynamicQuantizeLinear",
+        "FusedMatMul",
+        "Softmax",
+        "IsNaN",
+    ),
     *("MatMul", "Gelu", "DequantizeLinear", "Squeeze", "Range", "Expand", "And", "LayerNormalization", "Max", "Cast"),
 )
 """Operators that ONNX Runtime's graph of a small BERT has: the largest part of a document."""
@@ -372,7 +292,11 @@ NODES = (
 
 def _side(strategy: str, p50_s: float, which: int) -> records.SideFacts:
     nodes = {name: 1 + (number * 7 + which) % 36 for number, name in enumerate(NODES)}
-    facts: dict[str, Any] = {"architecture": "BertForSequenceClassification", "classes": CLASSES, "parameters": 22_771_351}
+    facts: dict[str, Any] = {
+        "architecture": "BertForSequenceClassification",
+        "classes": CLASSES,
+        "parameters": 22_771_351,
+    }
     facts |= {"nodes": nodes} if strategy.startswith("onnx") else {"linear_types": {"torch.nn.Linear[float32]": 38}}
     demand = {"attention_width": 2304, "classes": CLASSES, "embedded": 384, "per_call": 0, "per_row": 205_440}
     demand |= {"per_token": 10_616_832, "weights": 10_822_272}
@@ -420,7 +344,7 @@ def _legs(source: np.random.Generator) -> list[records.Leg]:
             times = ns * np.exp(source.normal(0, 0.02, 12)) * np.where(source.random(12) < 0.02, 1.5, 1.0)
             leg = builders.leg(
                 pair=number % 6, round=number // 6, position=position, samples_ns=times.astype(np.int64).tolist(),
-                side="baseline" if position in (0, 3) else "strategy", items=1, started_at=BEGAN + number + position / 4,
+                side="baseline" if position in (0, 3) else "strategy", items=1, started_at=BEGAN + number,
             )  # fmt: skip
             found.append(leg)
     return found

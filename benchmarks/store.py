@@ -63,7 +63,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="runs of a command after its first one")
     parser.add_argument("--samples", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--plans", action="store_true", help="also the query plans of a comparison")
-    parser.add_argument("--prune", action="store_true", help="in the end prune the oldest study, and say what that took")
+    parser.add_argument(
+        "--prune", action="store_true", help="in the end prune the oldest study, and say what that took"
+    )
     parser.add_argument("--folder", type=Path, help="keep the databases there, or use those that are there")
     given = parser.parse_args()
     shape = many.Shape.of(given.results)
@@ -139,9 +141,14 @@ def _print_sizes(address: str, shape: many.Shape) -> None:
     sizes = _sizes(address)
     whole, raw = sum(sizes.values()), sum(sizes.get(name, 0) for name in RAW)
     count = shape.results
-    print(f"on disk: {metrics.bytes_(whole)}, {whole / count:,.0f} bytes a result; without raw samples {(whole - raw) / count:,.0f}")
+    bare = (whole - raw) / count
+    print(f"on disk: {metrics.bytes_(whole)}, {whole / count:,.0f} bytes a result; without raw samples {bare:,.0f}")
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:7]
-    print("  " + ", ".join(f"{name} {size / count:,.0f}" for name, size in largest) + " (tables with indexes, bytes a result)")
+    print(
+        "  "
+        + ", ".join(f"{name} {size / count:,.0f}" for name, size in largest)
+        + " (tables with indexes, bytes a result)"
+    )
 
 
 def _sizes(address: str) -> dict[str, int]:
@@ -162,7 +169,9 @@ def _print_plans(address: str) -> None:
     said: list[tuple[str, object]] = []
     with Database.open(address, readonly=True) as db:
         sqlalchemy.event.listen(
-            db._engine, "before_cursor_execute", lambda c, cursor, statement, given, *rest: said.append((statement, given))
+            db._engine,
+            "before_cursor_execute",
+            lambda c, cursor, statement, given, *rest: said.append((statement, given)),
         )
         study = scope.of(db, None).study
         views = stored.views(db, study=study, kinds=("latency", "accuracy"))

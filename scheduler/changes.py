@@ -12,7 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from scheduler import accuracy_changes, compare, drift, earlier, filters, labels, matching, reasons, regressions, remains
+from scheduler import (
+    accuracy_changes,
+    compare,
+    drift,
+    earlier,
+    filters,
+    labels,
+    matching,
+    reasons,
+    regressions,
+    remains,
+)
 from scheduler.accuracy_changes import AccuracyChange
 from scheduler.filters import Filter
 from scheduler.regressions import Change, Rule

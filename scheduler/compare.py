@@ -207,31 +207,31 @@ def _row(views: Sequence[ResultView], **more: Any) -> Comparison:
     """What every row has: its case, and sizes where they were measured; `more`: what this one has besides."""
     newest = views[0]
     hardware_key, environment_key = paired.platform(newest)
-    common: dict[str, Any] = dict(
-        hardware_key=hardware_key,
-        environment_key=environment_key,
-        cpu=newest.cpu or "an unknown machine",
-        hosts=tuple(dict.fromkeys(view.host for view in views if view.host)),
-        model=newest.model,
-        model_digest=newest.model_digest,
-        input_digest=newest.input_digest,
-        made_digest=newest.made_digest,
-        strategy=newest.strategy,
-        baseline=newest.baseline,
-        threads=newest.threads,
-        input=newest.input,
-        batch=newest.batch,
-        length=newest.length,
-        job_ids=tuple(view.job_id for view in views),
-        state=newest.state,
-        kind=newest.kind,
-        instances=newest.instances,
-        artifact_bytes=newest.artifact_bytes,
-        baseline_artifact_bytes=newest.baseline_artifact_bytes,
-        size_ratio=_size_ratio(newest),
-        resident_peak_bytes=_most(views, "resident_peak_bytes"),
-        baseline_resident_peak_bytes=_most(views, "baseline_resident_peak_bytes"),
-    )
+    common: dict[str, Any] = {
+        "hardware_key": hardware_key,
+        "environment_key": environment_key,
+        "cpu": newest.cpu or "an unknown machine",
+        "hosts": tuple(dict.fromkeys(view.host for view in views if view.host)),
+        "model": newest.model,
+        "model_digest": newest.model_digest,
+        "input_digest": newest.input_digest,
+        "made_digest": newest.made_digest,
+        "strategy": newest.strategy,
+        "baseline": newest.baseline,
+        "threads": newest.threads,
+        "input": newest.input,
+        "batch": newest.batch,
+        "length": newest.length,
+        "job_ids": tuple(view.job_id for view in views),
+        "state": newest.state,
+        "kind": newest.kind,
+        "instances": newest.instances,
+        "artifact_bytes": newest.artifact_bytes,
+        "baseline_artifact_bytes": newest.baseline_artifact_bytes,
+        "size_ratio": _size_ratio(newest),
+        "resident_peak_bytes": _most(views, "resident_peak_bytes"),
+        "baseline_resident_peak_bytes": _most(views, "baseline_resident_peak_bytes"),
+    }
     return Comparison(**{**common, **more})
 
 

@@ -19,7 +19,6 @@ from scheduler.compare import Comparison
 from storage import distributions, estimates, records
 from storage.statistics import LEVEL
 
-
 Floats = npt.NDArray[np.float64]
 
 

@@ -219,9 +219,7 @@ def _pair(one: _Side, other: _Side, cases: Sequence[Case], there: npt.NDArray[np
 
 def _held(there: npt.NDArray[np.int8], here: npt.NDArray[np.int8]) -> Held:
     seen = here[there > 0]
-    return Held(
-        gains=len(seen), held=int((seen > 0).sum()), unshown=int((seen == 0).sum()), lost=int((seen < 0).sum())
-    )
+    return Held(gains=len(seen), held=int((seen > 0).sum()), unshown=int((seen == 0).sum()), lost=int((seen < 0).sum()))
 
 
 def _ranks(values: Numbers) -> npt.NDArray[np.float64]:

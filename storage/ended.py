@@ -44,9 +44,9 @@ def results(
 ) -> list[ResultView]:
     """One row for each job that has come to its end, with its numbers or its message, in planned order.
 
-    `study` is a name or an id, `hardware` and `platform` keys; `states` picks among records.TERMINAL. Without `documents`
-    each view's document is its excerpt (`storage.excerpts`), which is all that comparisons read; `whole` gives them the
-    rest.
+    `study` is a name or an id, `hardware` and `platform` keys; `states` picks among records.TERMINAL. Without
+    `documents` each view's document is its excerpt (`storage.excerpts`), which is all that comparisons read; `whole`
+    gives them the rest.
     """
     picked = (
         *in_study(study),

@@ -82,7 +82,9 @@ def size(db: Database) -> int:
     with db.read() as connection:
         if db.dialect == "postgresql":
             return int(connection.execute(sa.text("SELECT pg_database_size(current_database())")).scalar_one())
-        pages, each = (connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size"))
+        pages, each = (
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size")
+        )
     return int(pages) * int(each)
 
 

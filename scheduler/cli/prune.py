@@ -93,7 +93,8 @@ def _prune(db: Database, chosen: pruning.Chosen, *, vacuum: bool, full: bool, as
         return
     results, legs = metrics.counted(gone.jobs, "result"), metrics.counted(gone.legs, "leg")
     typer.echo(f"raw samples of {results} deleted ({gone.samples:,} samples of {legs}); what is concluded stays")
-    typer.echo(f"{db.address}: {metrics.bytes_(size)} → {metrics.bytes_(after)}, {metrics.bytes_(max(0, size - after))} regained")
+    regained = metrics.bytes_(max(0, size - after))
+    typer.echo(f"{db.address}: {metrics.bytes_(size)} → {metrics.bytes_(after)}, {regained} regained")
     if note is not None:
         typer.echo(note)
 

@@ -44,8 +44,8 @@ def report(
 ) -> None:
     """Write a report: one HTML file with plots, tables, machines, versions and the study, which opens offline.
 
-    Without STUDY it holds everything in the database, or the newest study of a large one ('*': everything even so). Its own filters choose model, input, threads and machine; the
-    options here leave out for good, which keeps the file small.
+    Without STUDY it holds everything in the database, or the newest study of a large one ('*': everything even so). Its
+    own filters choose model, input, threads and machine; the options here leave out for good, which keeps it small.
 
     \b
     Examples:

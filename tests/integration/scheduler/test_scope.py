@@ -32,7 +32,9 @@ def fleet(address: str) -> str:
 
 def measure(db: Database, study: str, platform: records.Platform, gain: float, replica: int) -> None:
     text = lifecycle.StudyText(name=study, text=f"name: {study}")
-    (job_id,) = lifecycle.submit(db, study=text, jobs=[builders.planned(platform_key=platform.key, replica=replica)]).new
+    (job_id,) = lifecycle.submit(
+        db, study=text, jobs=[builders.planned(platform_key=platform.key, replica=replica)]
+    ).new
     held = lifecycle.claim(db, job_id, host=f"host-{platform.key[:4]}", platform_key=platform.key, lease=60)
     assert held is not None
     interval = records.Interval(value=gain, low=gain * 0.9, high=gain * 1.1)
@@ -97,9 +99,7 @@ def test_a_table_shows_whole_cases_and_says_what_it_left_out(
                 job = builders.planned(case, platform.key)
                 text = lifecycle.StudyText(name="demo", text="name: demo")
                 (job_id,) = lifecycle.submit(db, study=text, jobs=[job]).new
-                held = lifecycle.claim(
-                    db, job_id, host=f"host-{platform.key[:4]}", platform_key=platform.key, lease=60
-                )
+                held = lifecycle.claim(db, job_id, host=f"host-{platform.key[:4]}", platform_key=platform.key, lease=60)
                 assert held is not None
                 lifecycle.finish(db, held, builders.latency(flags=()), [])
     monkeypatch.setattr(paging, "ROWS", 3)

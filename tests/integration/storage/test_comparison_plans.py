@@ -23,7 +23,7 @@ ASKED: dict[str, Callable[[Database], object]] = {
 
 
 @pytest.mark.slow
-def test_no_question_of_a_comparison_reads_every_job(full: Database) -> None:  # noqa: F811 - the fixture
+def test_no_question_of_a_comparison_reads_every_job(full: Database) -> None:
     for name, ask in ASKED.items():
         with heard(full) as said:
             ask(full)

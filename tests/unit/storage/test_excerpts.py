@@ -23,7 +23,7 @@ SIDE = {
 DOCUMENTS: dict[str, Mapping[str, Any]] = {
     "latency": {"strategy": SIDE, "baseline": {**SIDE, "artifact": {}}, "pairs": 5},
     "throughput": {
-        **{side: SIDE for side in excerpts.SIDES},
+        **dict.fromkeys(excerpts.SIDES, SIDE),
         **{f"{side}_load": {"each_per_s": [10.0, 11.0], "efficiency": {"value": 0.9}} for side in excerpts.SIDES},
     },
     "tensor": {"same_operation": False, "strategy": SIDE, "baseline": {}},
