@@ -12,7 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from scheduler import accuracy_changes, compare, drift, earlier, filters, labels, matching, reasons, regressions
+from scheduler import (
+    accuracy_changes,
+    compare,
+    drift,
+    earlier,
+    filters,
+    labels,
+    matching,
+    reasons,
+    regressions,
+    remains,
+)
 from scheduler.accuracy_changes import AccuracyChange
 from scheduler.filters import Filter
 from scheduler.regressions import Change, Rule
@@ -137,7 +148,7 @@ def find(
         accuracies=accuracies,
         apart=matched.apart,
         drifts={step.hardware_key: _deviation(moved.get(step.hardware_key)) for step in found.steps},
-        otherwise=tuple(_otherwise(told, (*found.earlier, *found.later))),
+        otherwise=tuple(_otherwise(db, told, (*found.earlier, *found.later))),
     )
 
 
@@ -147,7 +158,7 @@ def _sides(
     """What is compared in words, the earlier results, the later ones."""
     tests = [earlier.in_environment(asked.environment, platforms)] if asked.environment else []
     tests += [earlier.finished_before(asked.before)] if asked.before else []
-    known = queries.studies(db)
+    known = queries.study_names(db)
     for option, name in (("study", study), ("against", asked.study)):
         filters.study(option, name, known)
     if study is not None and study == asked.study and not tests:
@@ -155,8 +166,8 @@ def _sides(
             f"--against {study} is the study itself; say which part is earlier (--against-before DAY)"
         )
     now = study if study is not None or asked.study is None else _newest_besides(db, asked.study)
-    later = queries.results(db, study=now, kind=kinds)
-    old = queries.results(db, study=asked.study or now, kind=kinds)
+    later = queries.results(db, study=now, kind=kinds, documents=False)
+    old = queries.results(db, study=asked.study or now, kind=kinds, documents=False)
     old = [view for view in old if all(test(view) for test in tests)]
     once = {view.job_id for view in old}
     if asked.study in {None, study}:
@@ -169,14 +180,15 @@ def _sides(
 
 def _newest_besides(db: Database, against: str) -> str:
     """The study that is compared where none is named; its name where that tells it from the earlier one."""
-    known = queries.studies(db)
-    others = [one for one in known if against not in {one.id, one.name} and one.finished]
-    if not others:
+    known = queries.study_names(db)
+    others = (one for one in known if against not in {one.id, one.name})
+    newest = next((one for one in others if queries.has_ended(db, one.id)), None)
+    if newest is None:
         raise errors.QueryError(
             f"--against {against}: no other study has results; measure one, or name it with --study"
         )
     old = {one.name for one in known if one.id == against}
-    return others[0].id if others[0].name in old else others[0].name
+    return newest.id if newest.name in old else newest.name
 
 
 def _rows(views: Iterable[ResultView], include_disturbed: bool) -> list[compare.Comparison]:
@@ -205,7 +217,13 @@ class _Samples:
 
     def __init__(self, db: Database, rows: Iterable[compare.Comparison], watch: Watch) -> None:
         kinds = {job_id: row.kind for row in rows for job_id in row.job_ids}
-        self._known = {job_id: sessions(kind, queries.legs(db, job_id)) for job_id, kind in watch(list(kinds.items()))}
+        kept = queries.pruned(db, list(kinds))
+        self._known = {
+            job_id: remains.sessions(kept[job_id].document)
+            if job_id in kept
+            else sessions(kind, queries.legs(db, job_id))
+            for job_id, kind in watch(list(kinds.items()))
+        }
 
     def __call__(self, kind: str, job_id: str) -> Sequence[Session]:
         return self._known[job_id]
@@ -215,10 +233,12 @@ def _deviation(found: Component | None) -> float | None:
     return None if found is None else math.sqrt(found.variance)
 
 
-def _otherwise(told: Iterable[Change], views: Iterable[ResultView]) -> Iterable[str]:
-    by_id = {view.job_id: view for view in views}
-    shown = [one for one in told if one.verdict in {"worse", "better"}]
-    for one in sorted(shown, key=_size, reverse=True)[:EXPLAINED]:
+def _otherwise(db: Database, told: Iterable[Change], views: Iterable[ResultView]) -> Iterable[str]:
+    changed = [one for one in told if one.verdict in {"worse", "better"}]
+    shown = sorted(changed, key=_size, reverse=True)[:EXPLAINED]
+    wanted = {row.job_ids[0] for one in shown for row in (one.earlier, one.later)}
+    by_id = {view.job_id: view for view in queries.whole(db, [view for view in views if view.job_id in wanted])}
+    for one in shown:
         earlier_view, later_view = (by_id[row.job_ids[0]] for row in (one.earlier, one.later))
         for line in reasons.ran_otherwise(earlier_view, later_view):
             yield f"{matching.named(one.later)}: {line}"

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from scheduler import paired, percentiles
 from storage import foreign, metrics, records, statistics
 from storage.views import Predictions, ResultView
@@ -132,7 +130,7 @@ def compare(results: Iterable[ResultView], predictions: Lookup, *, include_distu
     covered = {(row.hardware_key, row.environment_key, row.model, row.strategy) for row in rows}
     alone = [v for v in views if v.kind == "accuracy" and _where(v) not in covered]
     rows += [_accuracy_row(group) for group in _groups(alone, lambda v: (_where(v), v.model_digest))]
-    return sorted((_with_accuracy(row, accuracies) for row in rows), key=_order)
+    return sorted((_with_accuracy(row, accuracies) for row in rows), key=order)
 
 
 def of_ours(rows: Iterable[Comparison]) -> list[Comparison]:
@@ -193,8 +191,8 @@ def _done_row(views: Sequence[ResultView], marks: Sequence[str], extra: Sequence
     found |= {"withheld"} if withheld else set()
     found |= {"operation"} if newest.document.get("same_operation") is False else set()
     notes = [*extra, *_replica_note(views), *(note for view in views for note in view.notes)]
-    return replace(
-        _row(views),
+    return _row(
+        views,
         state="done",
         gain=None if gain is None else gain.value,
         gain_low=None if gain is None else gain.low,
@@ -212,35 +210,36 @@ def _done_row(views: Sequence[ResultView], marks: Sequence[str], extra: Sequence
     )
 
 
-def _row(views: Sequence[ResultView]) -> Comparison:
-    """What every row has: its case, and sizes where they were measured."""
+def _row(views: Sequence[ResultView], **more: Any) -> Comparison:
+    """What every row has: its case, and sizes where they were measured; `more`: what this one has besides."""
     newest = views[0]
     hardware_key, environment_key = paired.platform(newest)
-    return Comparison(
-        hardware_key=hardware_key,
-        environment_key=environment_key,
-        cpu=newest.cpu or "an unknown machine",
-        hosts=tuple(dict.fromkeys(view.host for view in views if view.host)),
-        model=newest.model,
-        model_digest=newest.model_digest,
-        input_digest=newest.input_digest,
-        made_digest=newest.made_digest,
-        strategy=newest.strategy,
-        baseline=newest.baseline,
-        threads=newest.threads,
-        input=newest.input,
-        batch=newest.batch,
-        length=newest.length,
-        job_ids=tuple(view.job_id for view in views),
-        state=newest.state,
-        kind=newest.kind,
-        instances=newest.instances,
-        artifact_bytes=newest.artifact_bytes,
-        baseline_artifact_bytes=newest.baseline_artifact_bytes,
-        size_ratio=_size_ratio(newest),
-        resident_peak_bytes=_most(views, "resident_peak_bytes"),
-        baseline_resident_peak_bytes=_most(views, "baseline_resident_peak_bytes"),
-    )
+    common: dict[str, Any] = {
+        "hardware_key": hardware_key,
+        "environment_key": environment_key,
+        "cpu": newest.cpu or "an unknown machine",
+        "hosts": tuple(dict.fromkeys(view.host for view in views if view.host)),
+        "model": newest.model,
+        "model_digest": newest.model_digest,
+        "input_digest": newest.input_digest,
+        "made_digest": newest.made_digest,
+        "strategy": newest.strategy,
+        "baseline": newest.baseline,
+        "threads": newest.threads,
+        "input": newest.input,
+        "batch": newest.batch,
+        "length": newest.length,
+        "job_ids": tuple(view.job_id for view in views),
+        "state": newest.state,
+        "kind": newest.kind,
+        "instances": newest.instances,
+        "artifact_bytes": newest.artifact_bytes,
+        "baseline_artifact_bytes": newest.baseline_artifact_bytes,
+        "size_ratio": _size_ratio(newest),
+        "resident_peak_bytes": _most(views, "resident_peak_bytes"),
+        "baseline_resident_peak_bytes": _most(views, "baseline_resident_peak_bytes"),
+    }
+    return Comparison(**{**common, **more})
 
 
 def _left_out(views: Sequence[ResultView]) -> Comparison:
@@ -266,7 +265,7 @@ def _accuracy_row(views: Sequence[ResultView]) -> Comparison:
 def _with_accuracy(row: Comparison, accuracies: paired.Accuracies) -> Comparison:
     where = (row.hardware_key, row.environment_key, row.model)
     found = accuracies.find(where, row.model_digest, row.strategy, row.baseline)
-    return replace(row, accuracy=found)
+    return row if found is None else replace(row, accuracy=found)
 
 
 def _efficiency(view: ResultView) -> dict[str, Any]:
@@ -328,8 +327,11 @@ def _medians(views: Sequence[ResultView]) -> dict[str, Any]:
 
 
 def _median(views: Sequence[ResultView], name: str) -> float | None:
-    values = [value for view in views if (value := getattr(view, name)) is not None]
-    return float(np.median(values)) if values else None
+    values = sorted(value for view in views if (value := getattr(view, name)) is not None)
+    middle = len(values) // 2
+    if not values:
+        return None
+    return float(values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2)
 
 
 def _most(views: Sequence[ResultView], name: str) -> int | None:
@@ -385,7 +387,8 @@ def case_order(row: Comparison) -> tuple[Any, ...]:
     return (row.model, *_shape_order(row))
 
 
-def _order(row: Comparison) -> tuple[Any, ...]:
+def order(row: Comparison) -> tuple[Any, ...]:
+    """Sorts rows as `compare` does."""
     where = (row.cpu, row.hardware_key, row.environment_key)
     return (*where, row.model, row.model_digest or "", *_shape_order(row))
 

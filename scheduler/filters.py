@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from scheduler import labels
 from storage import errors
-from storage.views import StudyView
+from storage.views import StudyName, StudyView
 
 
 class Row(Protocol):
@@ -104,7 +104,7 @@ def choice(option: str, value: str | None, known: Sequence[str]) -> str | None:
     raise errors.QueryError(_unknown(option, value, known))
 
 
-def study(option: str, value: str | None, known: Sequence[StudyView]) -> None:
+def study(option: str, value: str | None, known: Sequence[StudyName | StudyView]) -> None:
     """QueryError with the nearest for a study that is neither the name nor the id of a known one."""
     if value not in {one.id for one in known}:
         choice(option, value, [one.name for one in known])

@@ -167,9 +167,9 @@ def study_of(db: Database, given: str | None) -> tuple[queries.StudyView, str]:
     """A submitted study, and what to ask the database for; QueryError with the nearest for an unknown one.
 
     A name means everything that was submitted under it, the view is then the newest; an id, or how one begins, means
-    that one text. None: the newest study's name.
+    that one text. None: the newest study's name. The states of its jobs are not counted.
     """
-    known = queries.studies(db)
+    known = queries.studies(db, counted=False)
     if not known:
         raise errors.QueryError(f"{db.address} holds no study yet: `quantfleet submit STUDY` stores one")
     ours = [view for view in known if not view.name.startswith(foreign.STUDY)] or known

@@ -8,7 +8,7 @@ too low, and a share of the limit too high.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -76,8 +76,7 @@ def bytes_per_s(measured: CeilingsMeasurement, set_bytes: float, threads: int) -
     The next smaller set that was measured stands for it, or a larger one that was read faster: noise only slows.
     """
     reads = [one for one in measured.bandwidths if one.operation == "read"]
-    smaller = [one.set_bytes for one in reads if one.set_bytes <= set_bytes]
-    least = max(smaller, default=0)
+    least = max((one.set_bytes for one in reads if one.set_bytes <= set_bytes), default=0)
     rates: dict[int, float] = {}
     for one in reads:
         if one.set_bytes >= least:
@@ -100,25 +99,45 @@ def results(views: Iterable[ResultView], known: Known) -> list[ResultView]:
 
 def comparisons(rows: Sequence[Comparison], views: Iterable[ResultView], known: Known) -> list[Comparison]:
     """The same for compared rows, whose latencies may be medians over several jobs: the newest job's work counts."""
-    by_id = {view.job_id: view for view in views}
-    return [_compared(row, by_id[row.job_ids[0]], known) for row in rows]
+    by_id, floors = {view.job_id: view for view in views}, _once()
+    return [_compared(row, by_id[row.job_ids[0]], known, floors) for row in rows]
 
 
-def _compared(row: Comparison, view: ResultView, known: Known) -> Comparison:
-    found = _limits(view, known, row)
-    if found and "disturbed" in known[row.hardware_key].measurement.flags:
+def _once() -> Callable[..., Floor | None]:
+    """`floor`, computed once for each call on each machine: many rows are of the same one."""
+    known: dict[tuple[Any, ...], Floor | None] = {}
+
+    def once(measured: CeilingsMeasurement, *asked: Any) -> Floor | None:
+        key = (id(measured), *asked)  # the caller holds them all meanwhile
+        if key not in known:
+            known[key] = floor(measured, *asked)
+        return known[key]
+
+    return once
+
+
+def _compared(row: Comparison, view: ResultView, known: Known, floors: Callable[..., Floor | None]) -> Comparison:
+    found = _limits(view, known, row, floors)
+    if not found:
+        return row
+    if "disturbed" in known[row.hardware_key].measurement.flags:
         return replace(row, **found, notes=(*row.notes, DISTURBED))
     return replace(row, **found)
 
 
-def _limits(view: ResultView, known: Known, shown: ResultView | Comparison | None = None) -> dict[str, Any]:
+def _limits(
+    view: ResultView,
+    known: Known,
+    shown: ResultView | Comparison | None = None,
+    floors: Callable[..., Floor | None] = floor,
+) -> dict[str, Any]:
     """The fields of a row; `shown`: whose latencies count, the view's own where it is not given."""
     ceilings, shown = known.get(view.hardware_key or ""), shown or view
     if ceilings is not None and view.kind == "throughput":
         return _under_load(view, ceilings.measurement, shown)
     if ceilings is None or view.kind != "latency" or view.threads is None or shown.latency_p50_s is None:
         return {}
-    own, other = (_side_floor(view, side, ceilings.measurement) for side in ("strategy", "baseline"))
+    own, other = (_side_floor(view, side, ceilings.measurement, floors) for side in ("strategy", "baseline"))
     return {
         "floor_s": own and own.seconds,
         "limit_share": _share(own, shown.latency_p50_s),
@@ -150,12 +169,14 @@ def _side_under_load(
     return share_of_throughput(measured, work, view.batch or 1, facts["threads_set"], instances, rows_per_s)
 
 
-def _side_floor(view: ResultView, side: str, measured: CeilingsMeasurement) -> Floor | None:
+def _side_floor(
+    view: ResultView, side: str, measured: CeilingsMeasurement, floors: Callable[..., Floor | None]
+) -> Floor | None:
     """The floor of a side's middle call; None for results of older versions, or where a model could not be probed."""
     work = ((view.document.get(side) or {}).get("facts") or {}).get("work")
     if work is None or view.threads is None:
         return None
-    return floor(measured, work["arithmetic"], work["ops"], work["bytes"], view.threads)
+    return floors(measured, work["arithmetic"], work["ops"], work["bytes"], view.threads)
 
 
 def _share(found: Floor | None, seconds: float | None) -> float | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from storage import statistics
 from storage.views import Predictions, ResultView
 
@@ -78,9 +80,9 @@ class Accuracies:
         mine, theirs = self._predictions(view.job_id), self._predictions(other.job_id)
         if mine is None or theirs is None:
             return _alone(view, note="not compared: the predictions row by row are not in the database")
-        if list(mine.labels) != list(theirs.labels):
+        if not np.array_equal(mine.labels, theirs.labels):
             return _alone(view, note="not compared: the labels differ from the baseline's")
-        found = statistics.paired_accuracy(list(theirs.predictions), list(mine.predictions), list(mine.labels))
+        found = statistics.paired_accuracy(theirs.predictions, mine.predictions, mine.labels)
         return replace(
             _alone(view, verdict=found.verdict, note=note),
             rows=found.rows,

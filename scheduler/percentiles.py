@@ -47,7 +47,7 @@ def interval(views: Sequence[ResultView], percent: int) -> Interval:
 
 def _stored(view: ResultView, percent: int) -> Iterable[dict[str, Any]]:
     for one in (view.document.get("strategy") or {}).get("percentiles", ()):
-        if round(100 * one["q"]) == percent and one["value_s"]:
+        if round(100 * one["q"]) == percent and one.get("value_s"):
             yield {"low_s": None, "high_s": None, **one}
 
 

@@ -9,12 +9,17 @@ their own. What one estimate says cancels where it is multiplied and divided by 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
 
 from scheduler.compare import Comparison
 from storage import distributions, estimates, records
 from storage.statistics import LEVEL
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +89,63 @@ class Product:
             return None
         total, freedom = estimates.added(known)
         return total, 1.0 if freedom is None else freedom
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Many:
+    """Estimates as arrays; those without a variance, or that are missing, are NaN."""
+
+    logs: Floats
+    variances: Floats
+    dfs: Floats
+
+    def at(self, places: npt.NDArray[np.intp]) -> Many:
+        """Those at some places."""
+        return Many(logs=self.logs[places], variances=self.variances[places], dfs=self.dfs[places])
+
+
+def many(found: Sequence[Estimate | None]) -> Many:
+    """Estimates as arrays of the same length."""
+    whole = [one if one is not None and one.variance is not None else None for one in found]
+    return Many(
+        logs=np.array([math.nan if one is None else one.log for one in whole]),
+        variances=np.array([math.nan if one is None else one.variance for one in whole], dtype=np.float64),
+        dfs=np.array([math.nan if one is None else one.df for one in whole]),
+    )
+
+
+def differ(one: Many, other: Many, level: float = LEVEL) -> list[bool]:
+    """`Product.differs` of each ratio of two independent estimates that both have a variance, in their order.
+
+    Degrees of freedom are seldom whole here, but quantiles of Student's t fall as they grow: most ratios lie beyond
+    the quantile of the next lower whole number or short of the next higher one's, and only the rest are computed.
+    """
+    known = ~np.isnan(one.variances) & ~np.isnan(other.variances)
+    logs = (one.logs - other.logs)[known]
+    parts = [(side.variances[known], side.dfs[known]) for side in (one, other)]
+    total = parts[0][0] + parts[1][0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        df = total**2 / (parts[0][0] ** 2 / parts[0][1] + parts[1][0] ** 2 / parts[1][1])
+        t = np.abs(logs) / np.sqrt(total)
+    vary = total > 0
+    low, high = np.maximum(1.0, np.floor(np.where(vary, df, 1.0))), np.ceil(np.where(vary, df, 1.0))
+    quantiles = {k: distributions.t_quantile((1 + level) / 2, k) for k in {*low.tolist(), *high.tolist()}}
+    beyond = t > np.array([quantiles[k] for k in low.tolist()]) * (1 + NEAR)
+    short = t < np.array([quantiles[k] for k in high.tolist()]) * (1 - NEAR)
+    return [
+        bool(more) if clear else _exactly(log, total_, df_, level)
+        for more, clear, log, total_, df_ in zip(beyond, vary & (beyond | short), logs, total, df, strict=True)
+    ]
+
+
+NEAR = 1e-6
+"""Relative distance from a quantile within which a ratio is computed for itself."""
+
+
+def _exactly(log: float, variance: float, df: float, level: float) -> bool:
+    if variance <= 0:
+        return bool(log != 0)
+    return bool(distributions.f_upper_tail(log**2 / variance, 1, df) < 1 - level)
 
 
 def gain(row: Comparison) -> Estimate | None:

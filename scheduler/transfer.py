@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +20,8 @@ import numpy.typing as npt
 from scheduler import across, compare, ratios
 from scheduler.across import Across, Column, Where
 from scheduler.compare import Comparison
-from scheduler.ratios import Product
+
+Numbers = Sequence[float] | npt.NDArray[np.float64]
 
 FEWEST = 5
 """Cases that a rank correlation needs: the same order of four by chance alone has p = 2 ÷ 4! > 5 %, of five not."""
@@ -114,8 +114,10 @@ def gains(beside: Across) -> Gains:
 
 def pairs(known: Gains) -> list[Pair]:
     """Every two platforms, those with cases in common only."""
-    both = itertools.combinations(known.columns, 2)
-    return [_pair(known, one, other, cases) for one, other in both if (cases := known.cases(one, other))]
+    cases = list(known.rows)
+    sides = [_side(known, column, cases) for column in known.columns]
+    both = itertools.combinations(sides, 2)
+    return [_pair(one, other, cases, there) for one, other in both if (there := _shared(one, other)).size]
 
 
 def flips(known: Gains) -> list[Flip]:
@@ -132,7 +134,7 @@ def flips(known: Gains) -> list[Flip]:
     return found
 
 
-def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
+def spearman(one: Numbers, other: Numbers) -> float | None:
     """Rank correlation of two equally long sequences; None for fewer than two values and for constant ones.
 
     Spearman, "The proof and measurement of association between two things" (1904): Pearson's correlation of the
@@ -164,45 +166,63 @@ def _case(row: Comparison) -> Case:
     )
 
 
-def _pair(known: Gains, one: Column, other: Column, cases: Sequence[Case]) -> Pair:
-    rows = [(known.rows[case][one.where], known.rows[case][other.where]) for case in cases]
-    logs = [(math.log(a.gain or 1.0), math.log(b.gain or 1.0)) for a, b in rows]
-    errors = [abs(a - b) for a, b in logs]
-    worst = max(range(len(cases)), key=errors.__getitem__)
-    ranked = [list(side) for side in zip(*logs, strict=True)]
-    tests = [found for a, b in rows if (found := _differ(a, b)) is not None]
-    return Pair(
-        one=one,
-        other=other,
-        cases=len(cases),
-        correlation=spearman(*ranked) if len(cases) >= FEWEST else None,
-        median_error=math.exp(statistics.median(errors)),
-        worst_error=math.exp(errors[worst]),
-        worst=cases[worst],
-        differ=sum(tests),
-        tested=len(tests),
-        there=_held(rows),
-        back=_held([(b, a) for a, b in rows]),
-        flips=tuple(case for case, both in zip(cases, rows, strict=True) if _flips(*both)),
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Side:
+    """A platform's gains as arrays, one place for each case: a fleet has a million pairs of gains."""
+
+    column: Column
+    logs: npt.NDArray[np.float64]  # of the gains; NaN where the case is missing
+    estimates: ratios.Many
+    signs: npt.NDArray[np.int8]  # 1: significantly faster than the baseline, -1: slower, 0: neither is shown
+
+
+def _side(known: Gains, column: Column, cases: Sequence[Case]) -> _Side:
+    rows = [known.rows[case].get(column.where) for case in cases]
+    signs = [0 if row is None else _SIGNS[across.sign(row)] for row in rows]
+    return _Side(
+        column=column,
+        logs=np.array([math.nan if row is None else math.log(row.gain or 1.0) for row in rows]),
+        estimates=ratios.many([None if row is None else ratios.gain(row) for row in rows]),
+        signs=np.array(signs, dtype=np.int8),
     )
 
 
-def _differ(one: Comparison, other: Comparison) -> bool | None:
-    """Whether the ratio of two gains is significantly not 1; None where a gain has no interval."""
-    a, b = ratios.gain(one), ratios.gain(other)
-    return None if a is None or b is None else Product().times("there", a).over("here", b).differs()
+_SIGNS = {"faster": 1, "slower": -1, None: 0}
 
 
-def _held(rows: Iterable[tuple[Comparison, Comparison]]) -> Held:
-    seen = [across.sign(here) for there, here in rows if across.sign(there) == "faster"]
-    return Held(gains=len(seen), held=seen.count("faster"), unshown=seen.count(None), lost=seen.count("slower"))
+def _shared(one: _Side, other: _Side) -> npt.NDArray[np.intp]:
+    """Places of the cases that both measured."""
+    return np.flatnonzero(~np.isnan(one.logs) & ~np.isnan(other.logs))
 
 
-def _flips(one: Comparison, other: Comparison) -> bool:
-    return {across.sign(one), across.sign(other)} == {"faster", "slower"}
+def _pair(one: _Side, other: _Side, cases: Sequence[Case], there: npt.NDArray[np.intp]) -> Pair:
+    a, b = one.logs[there], other.logs[there]
+    errors = np.abs(a - b)
+    worst = int(errors.argmax())
+    tests = ratios.differ(one.estimates.at(there), other.estimates.at(there))
+    signs, others = one.signs[there], other.signs[there]
+    return Pair(
+        one=one.column,
+        other=other.column,
+        cases=len(there),
+        correlation=spearman(a, b) if len(there) >= FEWEST else None,
+        median_error=math.exp(float(np.median(errors))),
+        worst_error=math.exp(float(errors[worst])),
+        worst=cases[there[worst]],
+        differ=sum(tests),
+        tested=len(tests),
+        there=_held(signs, others),
+        back=_held(others, signs),
+        flips=tuple(cases[place] for place in there[signs * others < 0]),
+    )
 
 
-def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
+def _held(there: npt.NDArray[np.int8], here: npt.NDArray[np.int8]) -> Held:
+    seen = here[there > 0]
+    return Held(gains=len(seen), held=int((seen > 0).sum()), unshown=int((seen == 0).sum()), lost=int((seen < 0).sum()))
+
+
+def _ranks(values: Numbers) -> npt.NDArray[np.float64]:
     """Ranks from 1, ties sharing their mean."""
     found = np.asarray(values, dtype=np.float64)
     _, group, counts = np.unique(found, return_inverse=True, return_counts=True)

@@ -30,12 +30,12 @@ FORMAT, VERSION = "quantfleet-studies", 1
 MANIFEST = "manifest.json"
 TABLES = (
     *("hardware", "environment", "platform", "host", "model", "study", "job", "study_job", "job_after", "attempt"),
-    *("result", "sample", "prediction"),
+    *("result", "sample", "pruned", "prediction"),
 )
 """In this order a row refers to earlier ones only."""
 
-LOCAL = frozenset({("host", "imported_at")})
-"""Columns that tell of a database rather than of a study."""
+LOCAL = frozenset({("host", "imported_at"), ("result", "excerpt")})
+"""Columns that tell of a database rather than of a study, or are made of others."""
 
 MAX_MANIFEST, MAX_LINE = 1 << 20, 64 << 20
 """Bytes; more is no file of ours."""

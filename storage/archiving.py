@@ -16,7 +16,7 @@ from storage.database import Database
 Progress = Callable[[int], None]
 """Told how many more rows are done."""
 
-BY_JOB = ("study_job", "job_after", "attempt", "result", "sample", "prediction")
+BY_JOB = ("study_job", "job_after", "attempt", "result", "sample", "pruned", "prediction")
 """Tables whose rows belong to a job, by `job_id`."""
 
 
@@ -90,7 +90,7 @@ def _ceilings(connection: sa.Connection, jobs: Collection[str]) -> list[str]:
         hardware |= set(connection.execute(joined.where(result.c.job_id.in_(some))).scalars())
     query = sa.select(job.c.id, platform.c.hardware_key).join(result, result.c.job_id == job.c.id)
     query = query.join(platform, platform.c.key == result.c.platform_key)
-    done = connection.execute(query.where(job.c.kind == "ceilings", job.c.state == "done"))
+    done = connection.execute(query.where(tables.CEILINGS, job.c.state == "done"))
     return [row.id for row in done if row.hardware_key in hardware]
 
 

@@ -105,6 +105,15 @@ class Database:
         with _connected(self._engine) as connection:
             yield connection
 
+    @contextmanager
+    def alone(self) -> Iterator[sa.Connection]:
+        """A connection outside of any transaction: what writes a table or the file anew runs in none."""
+        options: dict[str, Any] = {"quantfleet_begin": ""}
+        if self.dialect == "postgresql":
+            options = {"isolation_level": "AUTOCOMMIT"}
+        with translated(self._engine.url), self._engine.connect().execution_options(**options) as connection:
+            yield connection
+
     def close(self) -> None:
         """Give back every connection; harmless to repeat."""
         self._engine.dispose()

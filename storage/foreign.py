@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from storage import keys, records, rows, statements, submission, tables
+from storage import excerpts, keys, records, rows, statements, submission, tables
 from storage.database import Database
 
 FLAG = "foreign"
@@ -174,7 +174,7 @@ def remove(db: Database, study_ids: Iterable[str]) -> int:
         connection.execute(sa.delete(link).where(link.c.study_id.in_(wanted)))
         connection.execute(sa.delete(study).where(study.c.id.in_(wanted)))
         for some in statements.chunks(ids):
-            for table in (tables.sample, tables.result):
+            for table in (tables.sample, tables.pruned, tables.result):
                 connection.execute(sa.delete(table).where(table.c.job_id.in_(some)))
             connection.execute(sa.delete(job).where(job.c.id.in_(some)))
     return len(ids)
@@ -218,7 +218,7 @@ def _store_job(connection: sa.Connection, job_id: str, one: ForeignResult, posit
 
 def _numbers(measurement: ForeignMeasurement) -> rows.Row:
     """The columns of a result that a foreign one can fill, and its document."""
-    gain, other = measurement.gain, measurement.baseline
+    gain, other, document = measurement.gain, measurement.baseline, records.to_document(measurement)
     return {
         **dict.fromkeys(tables.METRIC_COLUMNS),
         **_side(measurement.strategy),
@@ -228,7 +228,8 @@ def _numbers(measurement: ForeignMeasurement) -> rows.Row:
         "gain_high": None if gain is None else gain.high,
         "flags": list(measurement.flags),
         "notes": list(measurement.notes),
-        "document": records.to_document(measurement),
+        "document": document,
+        "excerpt": excerpts.excerpt(document),
     }
 
 

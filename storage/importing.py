@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 import sqlalchemy.exc
 
-from storage import archive, records, result_digests, soundness, statements, tables
+from storage import archive, excerpts, records, result_digests, soundness, statements, tables
 from storage.archive import Archive, Row
 from storage.archiving import Progress
 from storage.database import Database
@@ -24,7 +24,7 @@ from storage.database import Database
 KEYED = ("hardware", "environment", "platform", "model")
 """Tables whose rows are known by the key of their content: what is here is the same."""
 
-OF_JOBS = ("attempt", "result", "sample", "prediction")
+OF_JOBS = ("attempt", "result", "sample", "pruned", "prediction")
 """Tables whose rows come with their jobs."""
 
 BATCH = 200
@@ -184,10 +184,17 @@ class _Import:
         wanted = {id_ for id_ in found if found[id_]["state"] == here[id_]["state"] == "done"}
         if not wanted:
             return {}, {}
-        own = sorted({here[id_]["id"] for id_ in wanted})
+        own = {id_: here[id_]["id"] for id_ in wanted}
+        bare = self._pruned(own)
         theirs = {t: (row for row in self._source.rows(t) if row["job_id"] in wanted) for t in result_digests.COMPARED}
-        ours = {t: self._present(t, "job_id", own) for t in result_digests.COMPARED}
-        return result_digests.of_jobs(theirs), result_digests.of_jobs(ours)
+        ours = {t: self._present(t, "job_id", own.values()) for t in result_digests.COMPARED}
+        return result_digests.of_jobs(theirs, bare), result_digests.of_jobs(ours, {own[id_] for id_ in bare})
+
+    def _pruned(self, own: Mapping[str, str]) -> set[str]:
+        """Those jobs of the file, given with their ids here, whose samples were pruned on either side."""
+        there = {row["job_id"] for row in self._source.rows("pruned")}
+        here = {row["job_id"] for row in self._present("pruned", "job_id", own.values())}
+        return {id_ for id_, other in own.items() if id_ in there or other in here}
 
     def _studies(self) -> dict[str, tuple[str, str]]:
         """Id in the file → id here and name; the same file submitted on both sides is one study."""
@@ -226,6 +233,7 @@ class _Import:
             if job is not None:
                 if table == "result":
                     self._sound(table, row, functools.partial(soundness.result, job=job))
+                    row["excerpt"] = excerpts.excerpt(row["document"])
                 yield row
             elif row["job_id"] not in jobs.here:
                 self._source.refuse(f"a row of {table} is of a job that is not in it")
@@ -234,7 +242,7 @@ class _Import:
         """The rows that are here, in the order of their keys."""
         own = tables.metadata.tables[table]
         chosen = list(archive.columns(table).values())
-        for some in statements.chunks(sorted(values), BATCH):
+        for some in statements.chunks(sorted(set(values)), BATCH):
             query = sa.select(*chosen).where(own.c[column].in_(some)).order_by(*own.primary_key.columns)
             yield from (dict(row) for row in self._connection.execute(query).mappings())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from storage import ceilings as machine
 from storage import plain, records, statements, tables
 from storage.database import Database
+from storage.ended import PLANNED, Filter, among, in_study, more_than, platform_keys, results, whole
 from storage.views import (
     AttemptView,
     CeilingsView,
@@ -19,7 +20,9 @@ from storage.views import (
     JobGroup,
     JobView,
     Predictions,
+    Pruned,
     ResultView,
+    StudyName,
     StudyView,
 )
 
@@ -31,12 +34,16 @@ __all__ = [
     "JobGroup",
     "JobView",
     "Predictions",
+    "Pruned",
     "ResultView",
+    "StudyName",
     "StudyView",
+    "in_study",
+    "more_than",
+    "platform_keys",
+    "results",
+    "whole",
 ]
-
-Filter = str | Collection[str] | None
-"""One value, several of which one must fit, or None for all."""
 
 job, study, result, hardware = tables.job, tables.study, tables.result, tables.hardware
 
@@ -49,8 +56,8 @@ def jobs(
     `ended_after`: only those that came to their end after that moment of the database's clock.
     """
     ended = () if ended_after is None else (job.c.finished_at > ended_after,)
-    picked = (*_in_study(study), *_among(job.c.state, states), *ended)
-    query = sa.select(*_columns(job, JobView)).where(*picked).order_by(*_PLANNED)
+    picked = (*in_study(study), *among(job.c.state, states), *ended)
+    query = sa.select(*_columns(job, JobView)).where(*picked).order_by(*PLANNED)
     with db.read() as connection:
         names = _study_names(connection, picked)
         found = connection.execute(query).mappings().all()
@@ -62,7 +69,7 @@ def job_ids(db: Database, keys: Iterable[str], states: Filter = None) -> list[st
     found: list[str] = []
     with db.read() as connection:
         for wanted in statements.chunks(list(keys)):
-            query = sa.select(job.c.id).where(job.c.key.in_(wanted), *_among(job.c.state, states))
+            query = sa.select(job.c.id).where(job.c.key.in_(wanted), *among(job.c.state, states))
             found += connection.execute(query).scalars()
     return found
 
@@ -77,14 +84,14 @@ def ids_starting(db: Database, prefix: str, *, limit: int = 3) -> list[str]:
 def groups(db: Database, *, study: str | None = None) -> list[JobGroup]:
     """All jobs, or those of a study (its name or id), counted by where they belong, what they are and their state."""
     names = [field.name for field in dataclasses.fields(JobGroup) if field.name != "count"]
-    return [JobGroup(**row) for row in _counted(db, names, _in_study(study))]
+    return [JobGroup(**row) for row in _counted(db, names, in_study(study))]
 
 
 def failures(db: Database, *, study: str | None = None) -> list[FailureGroup]:
     """The jobs that ended without a result, counted by their reasons; the most frequent first."""
     names = [field.name for field in dataclasses.fields(FailureGroup) if field.name != "count"]
     ended = job.c.state.in_(sorted(records.TERMINAL - {"done"}))
-    rows = _counted(db, names, (*_in_study(study), ended))
+    rows = _counted(db, names, (*in_study(study), ended))
     return sorted((FailureGroup(**row) for row in rows), key=lambda group: (-group.count, group.strategy))
 
 
@@ -96,36 +103,6 @@ def attempts(db: Database, job_id: str) -> list[AttemptView]:
         return [AttemptView(**row) for row in connection.execute(query).mappings()]
 
 
-def results(
-    db: Database,
-    *,
-    study: str | None = None,
-    model: Filter = None,
-    strategy: Filter = None,
-    hardware: Filter = None,
-    threads: int | Collection[int] | None = None,
-    kind: Filter = None,
-    states: Filter = None,
-) -> list[ResultView]:
-    """One row for each job that has come to its end, with its numbers or its message, in planned order.
-
-    `study` is a name or an id, `hardware` a key; `states` picks among records.TERMINAL.
-    """
-    ended = records.TERMINAL if states is None else {states} if isinstance(states, str) else set(states)
-    picked = (
-        *_in_study(study),
-        *_among(job.c.model, model),
-        *_among(job.c.strategy, strategy),
-        *_among(tables.platform.c.hardware_key, hardware),
-        *_among(job.c.threads, threads),
-        *_among(job.c.kind, kind),
-        *_among(job.c.state, ended & records.TERMINAL),
-    )
-    with db.read() as connection:
-        rows = connection.execute(_RESULTS.where(*picked).order_by(*_PLANNED)).mappings()
-        return [_result(dict(row)) for row in rows]
-
-
 def ceilings(db: Database) -> dict[str, CeilingsView]:
     """The newest ceilings of each hardware, by its key."""
     names = ("job_id", "platform_key", "host", "finished_at", "document")
@@ -133,7 +110,7 @@ def ceilings(db: Database) -> dict[str, CeilingsView]:
         sa.select(*(result.c[name] for name in names), tables.platform.c.hardware_key)
         .join(job, job.c.id == result.c.job_id)
         .join(tables.platform, tables.platform.c.key == result.c.platform_key)
-        .where(job.c.kind == "ceilings")
+        .where(tables.CEILINGS)
         .order_by(result.c.finished_at, result.c.job_id)
     )
     with db.read() as connection:
@@ -152,24 +129,56 @@ def predictions(db: Database, job_id: str) -> Predictions | None:
 
 
 def legs(db: Database, job_id: str) -> list[records.Leg]:
-    """The raw samples of a job in the order in which they were taken."""
-    table = tables.sample
-    names = {field.name for field in dataclasses.fields(records.Leg)} - {"samples_ns", "disturbed"}
+    """The raw samples of a job in the order in which they were taken; none where they were pruned."""
+    return legs_of(db, [job_id]).get(job_id, [])
+
+
+def legs_of(db: Database, job_ids: Sequence[str]) -> dict[str, list[records.Leg]]:
+    """The same of several jobs, those that have any: all in memory at once, so ask for a few hundred."""
     with db.read() as connection:
-        query = sa.select(table).where(table.c.job_id == job_id).order_by(table.c.number)
-        found = connection.execute(query).mappings().all()
-    return [
-        records.Leg(
-            **{name: row[name] for name in names},
-            samples_ns=plain.unpack(row["samples"], "<i8"),
-            disturbed=tuple(row["disturbed"]),
-        )
-        for row in found
-    ]
+        return read_legs(connection, job_ids)
 
 
-def studies(db: Database) -> list[StudyView]:
-    """Every study with the states of its jobs, the newest first."""
+def read_legs(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, list[records.Leg]]:
+    """The same as part of the caller's transaction."""
+    table = tables.sample
+    found: dict[str, list[records.Leg]] = {}
+    for some in statements.chunks(job_ids):
+        query = sa.select(table).where(table.c.job_id.in_(some)).order_by(table.c.job_id, table.c.number)
+        for row in connection.execute(query).mappings():
+            found.setdefault(row["job_id"], []).append(_leg(row))
+    return found
+
+
+def pruned(db: Database, job_ids: Sequence[str]) -> dict[str, Pruned]:
+    """What is left of these jobs' raw samples, of those whose samples were pruned."""
+    table = tables.pruned
+    found: dict[str, Pruned] = {}
+    with db.read() as connection:
+        for some in statements.chunks(job_ids):
+            rows = connection.execute(sa.select(table).where(table.c.job_id.in_(some))).mappings()
+            found.update({row["job_id"]: Pruned(**row) for row in rows})
+    return found
+
+
+def study_names(db: Database) -> list[StudyName]:
+    """Every study, the newest first, without its text."""
+    query = sa.select(study.c.id, study.c.name).order_by(study.c.submitted_at.desc(), study.c.id)
+    with db.read() as connection:
+        return [StudyName(**row) for row in connection.execute(query).mappings()]
+
+
+def has_ended(db: Database, study_id: str) -> bool:
+    """Whether any job of a study has come to its end."""
+    link = tables.study_job
+    ended = job.c.state.in_(sorted(records.TERMINAL))
+    query = sa.select(link.c.job_id).join(job, job.c.id == link.c.job_id).where(link.c.study_id == study_id, ended)
+    with db.read() as connection:
+        return connection.execute(query.limit(1)).first() is not None
+
+
+def studies(db: Database, *, counted: bool = True) -> list[StudyView]:
+    """Every study, the newest first, with the states of its jobs; `counted` False: without, which reads no job."""
     link = tables.study_job
     counts = (
         sa.select(link.c.study_id, job.c.state, sa.func.count().label("count"))
@@ -178,7 +187,7 @@ def studies(db: Database) -> list[StudyView]:
     )
     states: dict[str, dict[str, int]] = {}
     with db.read() as connection:
-        for row in connection.execute(counts).mappings():
+        for row in connection.execute(counts).mappings() if counted else ():
             states.setdefault(row["study_id"], {})[row["state"]] = row["count"]
         query = sa.select(*_columns(study, StudyView)).order_by(study.c.submitted_at.desc(), study.c.id)
         return [StudyView(states=states.get(row["id"], {}), **row) for row in connection.execute(query).mappings()]
@@ -254,48 +263,8 @@ def typical_seconds(db: Database, platform_key: str) -> dict[tuple[str, str, str
         return {(row.kind, row.model, row.strategy): float(row.wall) for row in connection.execute(query)}
 
 
-_PLANNED = (job.c.created_at, job.c.position, job.c.id)
-
-_PLATFORM_KEY = sa.func.coalesce(result.c.platform_key, job.c.platform_key)
-_RESULTS = (
-    sa.select(
-        job.c.id.label("job_id"),
-        *(job.c[name] for name in ("kind", "state", "model", "strategy", "baseline", "threads", "batch", "length")),
-        *(job.c[name] for name in ("padding", "input", "instances", "replica", "finished_at", "message")),
-        sa.func.coalesce(result.c.model_digest, tables.model.c.digest).label("model_digest"),
-        sa.func.coalesce(result.c.host, job.c.host).label("host"),
-        _PLATFORM_KEY.label("platform_key"),
-        tables.platform.c.hardware_key,
-        tables.platform.c.environment_key,
-        hardware.c.cpu,
-        *(result.c[name] for name in tables.METRIC_COLUMNS),
-        result.c.flags,
-        result.c.notes,
-        result.c.document,
-    )
-    .join(tables.model, tables.model.c.key == job.c.model_key)
-    .outerjoin(result, result.c.job_id == job.c.id)
-    .outerjoin(tables.platform, tables.platform.c.key == _PLATFORM_KEY)
-    .outerjoin(hardware, hardware.c.key == tables.platform.c.hardware_key)
-)
-
-
 def _columns(table: sa.Table, view: type[Any]) -> list[sa.Column[Any]]:
     return [table.c[field.name] for field in dataclasses.fields(view) if field.name in table.c]
-
-
-def _among(column: sa.ColumnElement[Any], wanted: Any) -> Iterable[sa.ColumnElement[bool]]:
-    if wanted is None:
-        return ()
-    return (column == wanted,) if isinstance(wanted, (str, int)) else (column.in_(sorted(wanted)),)
-
-
-def _in_study(wanted: str | None) -> Iterable[sa.ColumnElement[bool]]:
-    if wanted is None:
-        return ()
-    link = tables.study_job
-    named = sa.select(study.c.id).where(sa.or_(study.c.name == wanted, study.c.id == wanted))
-    return (job.c.id.in_(sa.select(link.c.job_id).where(link.c.study_id.in_(named))),)
 
 
 def _counted(db: Database, names: Iterable[str], picked: Iterable[sa.ColumnElement[bool]]) -> list[dict[str, Any]]:
@@ -320,14 +289,12 @@ def _study_names(
     return {job_id: tuple(sorted(found)) for job_id, found in names.items()}
 
 
-def _result(values: dict[str, Any]) -> ResultView:
-    if values["batch"] is not None and values["length"] is None:
-        values["length"] = records.DATASET_LENGTH
-    for name in ("flags", "notes"):
-        values[name] = tuple(values[name] or ())
-    if values["state"] == "done":
-        values["message"] = None
-    return ResultView(**{**values, "document": values["document"] or {}})
+_LEG = tuple(field.name for field in dataclasses.fields(records.Leg) if field.name not in ("samples_ns", "disturbed"))
+
+
+def _leg(row: Mapping[Any, Any]) -> records.Leg:
+    samples, disturbed = plain.unpack(row["samples"], "<i8"), tuple(row["disturbed"])
+    return records.Leg(**{name: row[name] for name in _LEG}, samples_ns=samples, disturbed=disturbed)
 
 
 def _ceilings(row: dict[str, Any]) -> CeilingsView:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -538,7 +539,13 @@ def _build(hint: Any, value: Any) -> Any:
     if origin is collections.abc.Mapping and dataclasses.is_dataclass(typing.get_args(hint)[1]):
         return {name: _build(typing.get_args(hint)[1], item) for name, item in value.items()}
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        known = {f.name for f in dataclasses.fields(hint)}
-        return hint(**{k: _build(hints[k], v) for k, v in value.items() if k in known})
+        hints = _hints(hint)
+        return hint(**{k: _build(hints[k], v) for k, v in value.items() if k in hints})
     return value
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Types of a record's fields; to read them from its source text takes longer than to build it."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}

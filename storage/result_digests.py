@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from storage.archive import Row
@@ -13,11 +13,14 @@ COMPARED = ("result", "sample", "prediction")
 """The tables that hold a result."""
 
 
-def of_jobs(rows: Mapping[str, Iterable[Row]]) -> dict[str, str]:
-    """Digest of each job's result with its samples and predictions, whatever the job is called."""
+def of_jobs(rows: Mapping[str, Iterable[Row]], bare: Collection[str] = ()) -> dict[str, str]:
+    """Digest of each job's result with its samples and predictions, whatever the job is called; of the `bare` ones
+    without their samples, which were pruned on one side."""
     digests: dict[str, Any] = {}
     for table in COMPARED:
         for row in rows[table]:
+            if table == "sample" and row["job_id"] in bare:
+                continue
             digest = digests.setdefault(row["job_id"], hashlib.sha256())
             content = {name: _canonical(value) for name, value in row.items() if name != "job_id" and value is not None}
             digest.update(json.dumps([table, content], sort_keys=True).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from storage import ceilings, keys, plain, records, tables
+from storage import ceilings, excerpts, keys, plain, records, tables
 from storage.measurements import Measurement
 
 Row = dict[str, Any]
@@ -86,13 +86,15 @@ def document(measurement: Measurement) -> Row:
 
 def result(measurement: Measurement, model_ref: records.ModelRef) -> Row:
     """A row of `result`: the frequent numbers as columns, the rest as a document; the caller adds who and when."""
+    found = document(measurement)
     return {
         **dict.fromkeys(tables.METRIC_COLUMNS),
         **_numbers(measurement),
         "model_digest": _model_digest(measurement) or model_ref.digest,
         "flags": list(measurement.flags),
         "notes": list(measurement.notes),
-        "document": document(measurement),
+        "document": found,
+        "excerpt": excerpts.excerpt(found),
     }
 
 

@@ -39,7 +39,18 @@ def environment(row: Row) -> None:
     records.from_document(records.Environment, row["document"])
 
 
-CHECKS: Mapping[str, Callable[[Row], None]] = {"hardware": hardware, "environment": environment, "job": job}
+def pruned(row: Row) -> None:
+    """Raises for what is left of samples where it is not of sessions and spreads, each a list."""
+    if not all(isinstance(row["document"][name], list) for name in ("sessions", "spreads")):
+        raise ValueError("sessions and spreads are lists")
+
+
+CHECKS: Mapping[str, Callable[[Row], None]] = {
+    "hardware": hardware,
+    "environment": environment,
+    "job": job,
+    "pruned": pruned,
+}
 """Table → the check of its rows; a result's needs its job besides."""
 
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, IndexError)

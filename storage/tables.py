@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISION = "0005"
+REVISION = "0007"
 """The schema that this program reads and writes: the newest revision of the migrations."""
 
 SIDE_COLUMNS: dict[str, type[sa.types.TypeEngine[Any]]] = {
@@ -224,6 +224,11 @@ job = sa.Table(
     sa.Index("ix_job_platform_key_state", "platform_key", "state"),
 )
 
+CEILINGS = job.c.kind == sa.literal("ceilings", literal_execute=True)
+"""Of a machine itself: a handful among all jobs, with an index of their own (which a bound value could not use)."""
+
+sa.Index("ix_job_ceilings", job.c.kind, sqlite_where=CEILINGS, postgresql_where=CEILINGS)
+
 job_after = sa.Table(
     "job_after",
     metadata,
@@ -270,6 +275,7 @@ result = sa.Table(
     sa.Column("flags", JSON, nullable=False),
     sa.Column("notes", JSON, nullable=False),
     sa.Column("document", JSON, nullable=False),  # the whole measurement without predictions
+    sa.Column("excerpt", JSON),  # storage.excerpts: what comparisons read of it; NULL: it has to be read itself
 )
 
 sample = sa.Table(
@@ -295,6 +301,16 @@ sample = sa.Table(
     sa.Column("instance", sa.Integer, nullable=False, server_default=sa.text("0")),  # of the processes side by side
     sa.Column("repeats", sa.Integer, nullable=False, server_default=sa.text("1")),  # operations in one sample
     sa.Column("joules", sa.Double),  # of the whole machine meanwhile; NULL where it does not tell
+)
+
+pruned = sa.Table(
+    "pruned",
+    metadata,
+    _text("job_id", sa.ForeignKey("result.job_id"), primary_key=True),
+    _time("pruned_at", nullable=False),
+    sa.Column("legs", sa.Integer, nullable=False),  # how many rows of `sample` there were
+    sa.Column("samples", sa.BigInteger, nullable=False),  # and raw samples in them
+    sa.Column("document", JSON, nullable=False),  # scheduler.remains: what is concluded from raw samples
 )
 
 prediction = sa.Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -176,7 +176,7 @@ class ResultView:
     limit_share: float | None = None
     bound: str | None = None
     baseline_limit_share: float | None = None
-    document: Mapping[str, Any]  # the whole measurement without predictions; empty without a result
+    document: Mapping[str, Any]  # the whole measurement without predictions, or its excerpt; empty without a result
 
     @property
     def made_digest(self) -> str | None:
@@ -211,8 +211,27 @@ class CeilingsView:
 class Predictions:
     """An accuracy job's answers, row by row."""
 
-    predictions: tuple[int, ...]  # class indices
-    labels: tuple[int, ...]  # the right ones
+    predictions: Sequence[int]  # class indices
+    labels: Sequence[int]  # the right ones
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pruned:
+    """What is left of a job's raw samples."""
+
+    job_id: str
+    pruned_at: float
+    legs: int  # how many there were
+    samples: int  # in all of them
+    document: Mapping[str, Any]  # scheduler.remains: what is concluded from them
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyName:
+    """What a study can be asked for by."""
+
+    id: str
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from scheduler import capacity, choose, fleet_choice, machines, measures, pareto, points, prices, quantities, stored
 from scheduler import compare as comparing
 from scheduler.across import Where
-from scheduler.cli import capacity_table, decide_export, decide_tables, front_table
+from scheduler.cli import capacity_table, decide_export, decide_tables, front_table, paging
 from scheduler.cli.common import print_json
 from scheduler.cli.options import DatabaseOption
 from scheduler.cli.results import (
@@ -35,6 +35,9 @@ GOALS = ("latency", "throughput", "cost")
 
 KINDS = (*points.KINDS, "accuracy")
 """Kinds of jobs that a choice is made from."""
+
+CHOICES = 40
+"""Workloads on machines whose choice is shown; `--json` has all."""
 
 NOTHING_FOUND = 1
 """Exit code where nothing keeps the limits, or nothing was measured that could."""
@@ -193,9 +196,10 @@ def _choose(
         )
     else:
         width = _console().width
-        _print(decide_tables.choices(choices, objective, limits, found.machines, width, top=top))
+        shown = paging.first(choices, CHOICES)
+        _print(decide_tables.choices(shown, objective, limits, found.machines, width, top=top))
         _print(decide_tables.fleet(fleet, objective, found.machines, width, top=top))
-        _mention(found, nothing=None if choices else _no_measure(found, objective))
+        _mention(found, nothing=None if choices else _no_measure(found, objective), left=len(choices) - CHOICES)
     raise typer.Exit(0 if any(one.best for one in choices) else NOTHING_FOUND)
 
 
@@ -224,17 +228,18 @@ def _read(
 ) -> Found:
     given = quantities.prices("--price", price)
     with Database.open(settings.load(database=database).database, readonly=True) as db:
-        stored.check_study(db, study)
-        views = queries.results(db, study=study, kind=KINDS)
-        every = comparing.of_ours(stored.comparisons(db, views, include_disturbed=include_disturbed))
-        rows = _of_length([row for row in wanted.select(every) if row.kind in points.KINDS], length)
+        scoped = paging.scoped(db, study)
+        every = stored.compared(db, study=scoped, kinds=KINDS, include_disturbed=include_disturbed)
+        ours = comparing.of_ours(every.rows)
+        rows = _of_length([row for row in wanted.select(ours) if row.kind in points.KINDS], length)
         hosts = queries.hosts(db)
         priced = machines.repriced(prices.prices(hosts), given, [host.name for host in hosts])
         there = machines.machines(rows, queries.platforms(db).values(), hosts, priced)
         address = str(db.address)
     placed = [row for row in rows if (row.hardware_key, row.environment_key) in there]
-    disturbed = 0 if include_disturbed else comparing.disturbed_left_out(views)
-    return Found(plot=points.plot(placed, machines.hourly(there)), machines=there, disturbed=disturbed, address=address)
+    return Found(
+        plot=points.plot(placed, machines.hourly(there)), machines=there, disturbed=every.disturbed, address=address
+    )
 
 
 def _of_length(rows: list[Any], length: str | None) -> list[Any]:
@@ -272,9 +277,11 @@ def _objectives(over: str | None) -> list[measures.Objective]:
     return [measures.OBJECTIVES[name] for name in dict.fromkeys(names)]
 
 
-def _mention(found: Found, nothing: str | None) -> None:
-    """What the answer leaves out, and why there is none."""
+def _mention(found: Found, nothing: str | None, left: int = 0) -> None:
+    """What the answer leaves out, and why there is none; `left`: choices that were not shown."""
     lines = [] if nothing is None else [nothing]
+    more = paging.more(left, "choice", "narrow with --hardware, --model, --strategy or --length; --json has all")
+    lines += [] if more is None else [more]
     if found.disturbed:
         one = found.disturbed == 1
         what = "1 disturbed result is" if one else f"{found.disturbed} disturbed results are"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from scheduler import compare, stored
+from scheduler.cli import paging
 from scheduler.compare import Comparison
 from storage import errors, queries, records
 from storage.database import Database
@@ -18,9 +19,8 @@ def comparisons(
 
     QueryError for an unknown study.
     """
-    stored.check_study(db, study)
-    views = queries.results(db, study=study, kind=kinds)
-    return compare.of_ours(stored.comparisons(db, views, include_disturbed=include_disturbed))
+    scoped = paging.scoped(db, study)
+    return compare.of_ours(stored.compared(db, study=scoped, kinds=kinds, include_disturbed=include_disturbed).rows)
 
 
 def check(rows: Iterable[Comparison]) -> None:

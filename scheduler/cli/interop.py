@@ -210,7 +210,7 @@ def export_(
 
 
 def _views(db: Database, study: str | None) -> list[ResultView]:
-    known = queries.studies(db)
+    known = queries.study_names(db)
     if known and study not in {one.id for one in known}:
         choice("study", study, [one.name for one in known])
     found = queries.results(db, study=study, kind=("latency", "throughput", "server", "tensor"))

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "results": ("scheduler.cli.results:results", "Results", "List stored results, one job a row."),
     "compare": ("scheduler.cli.results:compare", "Results", "Compare strategies with their baseline."),
     "sql": ("scheduler.cli.sql:sql", "Results", "Ask the database in SQL, reading only."),
+    "prune": ("scheduler.cli.prune:prune", "Results", "Take raw samples out, keep what they say."),
     "export": ("scheduler.cli.moving:export", "Results", "Write studies with their results into a file."),
     "import": ("scheduler.cli.moving:import_", "Results", "Take studies from such a file into the database."),
     "transfer": ("scheduler.cli.transfer:transfer", "Results", "Tell whether gains there hold here."),

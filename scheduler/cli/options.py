@@ -28,7 +28,7 @@ def study_names(incomplete: str) -> Iterator[str]:
 
     try:
         with Database.open(settings.load().database, readonly=True, busy_timeout=1.0) as db:
-            names = dict.fromkeys(view.name for view in queries.studies(db))
+            names = dict.fromkeys(one.name for one in queries.study_names(db))
     except errors.QuantfleetError:
         return
     yield from (name for name in names if name.startswith(incomplete))

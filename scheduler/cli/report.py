@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from scheduler.cli import bars
+from scheduler import scope
+from scheduler.cli import bars, paging
 from scheduler.cli.common import stored_study
 from scheduler.cli.options import DatabaseOption, StoredStudyArgument
 from scheduler.cli.results import DisturbedOption, HardwareOption, ModelOption, StrategyOption, ThreadsOption
@@ -41,8 +42,8 @@ def report(
 ) -> None:
     """Write a report: one HTML file with plots, tables, machines, versions and the study, which opens offline.
 
-    Without STUDY it holds everything in the database. Its own filters choose model, input, threads and machine; the
-    options here leave out for good, which keeps the file small.
+    Without STUDY it holds everything in the database, or the newest study of a large one ('*': everything even so). Its
+    own filters choose model, input, threads and machine; the options here leave out for good, which keeps it small.
 
     \b
     Examples:
@@ -61,7 +62,7 @@ def report(
     found = [histograms.read(path) for path in weights or ()]
     chosen = Filter(model=model, strategy=strategy, hardware=hardware, threads=threads)
     with Database.open(settings.load(database=database).database, readonly=True) as db:
-        asked = None if study is None else stored_study(db, study)[1]
+        asked = paging.scoped(db, study) if study in (None, scope.EVERYTHING) else stored_study(db, study)[1]
         wanted = reading.Wanted(study=asked, title=title, chosen=chosen, include_disturbed=include_disturbed)
         with bars.counted("reading samples") as tell:
             read = reading.read(db, wanted, weights=found, tell=tell)

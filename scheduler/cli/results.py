@@ -12,7 +12,7 @@ from rich.text import Text
 
 from scheduler import across, limits, reasons, stored
 from scheduler import compare as comparing
-from scheduler.cli import across_reasons, across_table, changes, export, listing, over, sheets, tables
+from scheduler.cli import across_reasons, across_table, changes, export, listing, over, paging, sheets, tables
 from scheduler.cli.options import DatabaseOption
 from scheduler.compare import Comparison
 from scheduler.filters import Filter, choice
@@ -39,7 +39,10 @@ SORTS: dict[str, tuple[str, int]] = {
 }
 """`--sort` → field and direction, the best first."""
 
-StudyOption = Annotated[str | None, typer.Option("--study", help="Only jobs of this study (its name or id)")]
+StudyOption = Annotated[
+    str | None,
+    typer.Option("--study", help="Only jobs of this study (its name or id); '*': all, of a large database too"),
+]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Only this model; a glob such as 'bert*'")]
 StrategyOption = Annotated[
     str | None, typer.Option("--strategy", help="Only these strategies; a glob such as 'onnxruntime/*'")
@@ -140,22 +143,25 @@ def compare(
             if changes.show(db, asked, wanted, study=study, kinds=kinds, disturbed=include_disturbed, **form):
                 raise typer.Exit(1)
             return
-        views = _views(db, study, kind)
-        rows = sort_rows(wanted.select(stored.comparisons(db, views, include_disturbed=include_disturbed)), sort)
+        study = paging.scoped(db, study)
+        found = stored.compared(db, study=study, kinds=kind or SHOWN, include_disturbed=include_disturbed)
+        rows = sort_rows(wanted.select(found.rows), sort)
         if axis is not None and rows:
             over.show(rows, axis, queries.platforms(db).values(), as_json=as_json)
             return
-        beside = _side_by_side(db, rows, sort)
-        told = _explained(db, beside, views) if explain else []
+        shown = rows if as_json or as_csv else paging.page(rows)
+        beside = _side_by_side(db, shown, sort)
+        told = _explained(db, beside, study, kind) if explain else []
         if as_json:
             _write(export.comparison_json(rows, beside, told))
         elif as_csv:
             _write(export.as_csv(export.COMPARISON_FIELDS, map(export.flat_comparison, rows)))
         elif rows:
-            show(rows, beside, details=details)
+            show(shown, beside, details=details)
             if explain:
                 _print(across_reasons.render(told, several=beside is not None))
-            _mention_left_out(db, 0 if include_disturbed else comparing.disturbed_left_out(views))
+            _mention_more(len(rows) - len(shown), "comparison")
+            _mention_left_out(db, found.disturbed)
             _mention_waiting(db, study)
         else:
             _write(_nothing(db, study))
@@ -164,7 +170,8 @@ def compare(
 def conclude(database: str, study: str, platform_key: str, *, as_json: bool) -> None:
     """The comparison at the end of `quantfleet run`: of this machine as it is now, whatever else the database holds."""
     with _open(database) as db:
-        views = [view for view in _views(db, study, None) if view.platform_key == platform_key]
+        found = stored.views(db, study=study, kinds=SHOWN)
+        views = [view for view in found if view.platform_key == platform_key]
         rows = stored.comparisons(db, views)
         if as_json:
             _write(export.comparison_json(rows, None))
@@ -210,13 +217,16 @@ def results(
     chosen = sheets.format_of(format_, output, as_json=as_json, as_csv=as_csv)
     order, fields, fits = listing.order_of(sort, tuple(SORTS)), listing.columns_of(columns), listing.test_of(where)
     with _open(database) as db:
-        every = wanted.select(limits.results(_views(db, study, kind), queries.ceilings(db)))
+        study = paging.scoped(db, study)
+        found = stored.views(db, study=study, kinds=kind or SHOWN)
+        every = wanted.select(limits.results(found, queries.ceilings(db)))
         views = [view for view in every if fits(view)]
         views = listing.ordered(views, order) if order else sort_rows(_in_groups(views), sort)
         if chosen != "table" or (views and (fields or order or output)):
-            sheets.write(listing.sheet(views, fields, order, chosen), chosen, output)
+            sheets.write(listing.sheet(_told_whole(db, views, chosen), fields, order, chosen), chosen, output)
         elif views:
-            _print(tables.results(views, _console().width))
+            _print(tables.results(paging.first(views, paging.ROWS), _console().width))
+            _mention_more(len(views) - paging.ROWS, "result")
         else:
             _write(f"none of {metrics.counted(len(every), 'result')} fits --where\n" if every else _nothing(db, study))
 
@@ -232,8 +242,20 @@ def show(rows: Sequence[Comparison], beside: across.Across | None = None, *, det
         _print(Text("\n`--details` shows latencies, sizes, memory and notes of each machine, `--hardware` one alone."))
 
 
-def _explained(db: Database, beside: across.Across | None, views: Sequence[ResultView]) -> list[reasons.Difference]:
-    return [] if beside is None else reasons.explain(beside, views, queries.ceilings(db))
+def _explained(
+    db: Database, beside: across.Across | None, study: str | None, kind: str | None
+) -> list[reasons.Difference]:
+    if beside is None:
+        return []
+    return reasons.explain(beside, queries.results(db, study=study, kind=kind or SHOWN), queries.ceilings(db))
+
+
+def _told_whole(db: Database, views: Sequence[ResultView], format_: str) -> Sequence[ResultView]:
+    """Servers' results with what each side did, where a format shows it."""
+    if not format_.endswith("json"):
+        return views
+    served = {view.job_id: view for view in queries.whole(db, [view for view in views if view.kind == "server"])}
+    return [served.get(view.job_id, view) for view in views]
 
 
 def _side_by_side(db: Database, rows: Sequence[Comparison], sort: str | None) -> across.Across | None:
@@ -252,6 +274,13 @@ def _mention_left_out(db: Database, count: int) -> None:
             f"(`quantfleet {again} --fresh`), or show them with `quantfleet compare --include-disturbed`."
         )
         _print(Text(hint))
+
+
+def _mention_more(left: int, noun: str) -> None:
+    """What a table left out, and how to see it."""
+    hint = "narrow with --model, --strategy, --hardware, --threads or --input; --json and --csv have all"
+    if (text := paging.more(left, noun, hint)) is not None:
+        _print(Text(text))
 
 
 def _mention_waiting(db: Database, study: str | None) -> None:
@@ -310,11 +339,6 @@ def _check(kind: str | None, sort: str | None, as_json: bool, as_csv: bool) -> N
 
 def _open(database: str | None) -> Database:
     return Database.open(settings.load(database=database).database, readonly=True)
-
-
-def _views(db: Database, study: str | None, kind: str | None) -> list[ResultView]:
-    stored.check_study(db, study)
-    return queries.results(db, study=study, kind=kind or SHOWN)
 
 
 def _nothing(db: Database, study: str | None) -> str:

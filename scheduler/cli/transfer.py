@@ -92,7 +92,7 @@ def _known(db: Database, rows: Sequence[Comparison]) -> Gains:
             f"there are results of one platform only ({names}): whether a gain holds elsewhere takes another one that "
             "measured it too; measure the same study on a second machine (`quantfleet worker` joins one to a fleet)"
         )
-    if not moving.pairs(known):
+    if not any(len(found) > 1 for found in known.rows.values()):
         raise errors.QueryError(_nothing_common(known))
     return known
 

@@ -9,13 +9,16 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from scheduler import compare, placing
-from scheduler.cli import tables
+from scheduler.cli import paging, tables
 from scheduler.placing import Check, Choice
 from scheduler.transfer import FEWEST, Flip, Gains, Held, Pair
 from storage import metrics
 
 SOFTWARE, HARDWARE = "§", "="
 """Marks of a pair: its software differs; its hardware is the same."""
+
+PAIRS, LINES = 60, 40
+"""Pairs of platforms, and cases that flip, that are listed at most; `--json` has all."""
 
 WORST = 6
 """Pairs whose worst case is listed, those with the largest errors."""
@@ -36,12 +39,20 @@ def render(known: Gains, pairs: Sequence[Pair], flips: Sequence[Flip], first: Fi
     shared = sum(len(rows) > 1 for rows in known.rows.values())
     what = f"{metrics.counted(len(known.columns), 'platform')}, {metrics.counted(shared, 'case')} on two or more"
     parts: list[RenderableType] = [Text(f"does a gain there hold here? {what}", style="bold"), Text()]
-    parts += tables.folded(_PAIR, _PAIRS, [("", pairs)], width)
+    parts += tables.folded(_PAIR, _PAIRS, [("", pairs[:PAIRS])], width)
+    parts += _left(len(pairs) - PAIRS, "pair", "--json has all")
     parts += tables.listed("the worst errors", _worst(known, pairs))
-    parts += tables.listed("a gain there, a loss here", _flips(flips))
+    lines = _flips(flips)
+    parts += tables.listed("a gain there, a loss here", lines[:LINES])
+    parts += _left(len(lines) - LINES, "line", "narrow with --model, --strategy or --threads; --json has all")
     if first.wanted:
         parts += [Text(), *_first(first, width)]
     return Group(*parts, Text(), *_legend(known, pairs))
+
+
+def _left(left: int, noun: str, hint: str) -> list[RenderableType]:
+    text = paging.more(left, noun, hint)
+    return [] if text is None else [_plain(text)]
 
 
 def _worst(known: Gains, pairs: Iterable[Pair]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import PurePath
 
 import sqlalchemy as sa
 
-from scheduler import compare, filters, machines, prices, stored
+from scheduler import compare, filters, machines, prices, remains, stored
 from scheduler.compare import Comparison
 from scheduler.report import chains, contents, front, spread
 from scheduler.report import weights as histograms
@@ -26,6 +26,9 @@ KINDS = ("latency", "throughput", "server", "tensor", "accuracy")
 
 MOST_SPREADS = 600
 """Jobs whose raw samples are read: a page of more would be slow to make and to open."""
+
+AT_ONCE = 50
+"""Jobs whose samples are read together."""
 
 Tell = Callable[[int, int], None]
 """Told how many of how many jobs' samples are read."""
@@ -49,7 +52,7 @@ def read(
 
     Raises QueryError for a filter that fits nothing.
     """
-    views = queries.results(db, study=wanted.study, kind=KINDS)
+    views = stored.views(db, study=wanted.study, kinds=KINDS)
     ceilings = queries.ceilings(db)
     every = stored.comparisons(db, views, include_disturbed=wanted.include_disturbed, ceilings=ceilings)
     rows = wanted.chosen.select(every)
@@ -79,16 +82,18 @@ def _operations(views: Iterable[ResultView], rows: Iterable[Comparison]) -> list
 def _spreads(db: Database, rows: Sequence[Comparison], most: int, tell: Tell) -> dict[str, tuple[Spread, ...]]:
     """By job, of the first jobs in the order of the rows; server jobs' samples are spread by requests, not by calls."""
     ids = [row.job_ids[0] for row in rows if row.state == "done" and row.kind in records.PAIRED and row.job_ids]
-    found = {}
-    for done, job_id in enumerate(ids[:most]):
-        tell(done, min(len(ids), most))
-        found[job_id] = spread.spreads(queries.legs(db, job_id))
+    chosen, found = ids[:most], {}
+    for done in range(0, len(chosen), AT_ONCE):
+        tell(done, len(chosen))
+        some = chosen[done : done + AT_ONCE]
+        found |= {job_id: spread.spreads(legs) for job_id, legs in queries.legs_of(db, some).items()}
+        found |= {job_id: remains.spreads(left.document) for job_id, left in queries.pruned(db, some).items()}
     return found
 
 
 def _about(db: Database, wanted: Wanted, left_out: int) -> About:
     groups = queries.groups(db, study=wanted.study)
-    names = {view.id: view.name for view in queries.studies(db)}
+    names = {one.id: one.name for one in queries.study_names(db)}
     study = None if wanted.study is None else names.get(wanted.study, wanted.study)
     return About(
         title=wanted.title or (f"Study {study}" if study else "All results"),
@@ -116,4 +121,4 @@ def _in_words(chosen: filters.Filter) -> tuple[str, ...]:
 
 def _studies(db: Database, study: str | None) -> list[StudyView]:
     """Every text that was submitted under the name, or the one of the id; all where none is asked for."""
-    return [view for view in queries.studies(db) if study in (None, view.name, view.id)]
+    return [view for view in queries.studies(db, counted=False) if study in (None, view.name, view.id)]

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from scheduler import estimate, fleet, labels, progress, roster
+from scheduler import estimate, fleet, labels, progress, roster, scope
 from scheduler.progress import Progress
 from scheduler.report import reading
 from scheduler.targets import Route
@@ -65,7 +65,7 @@ def study(db: Database, given: str) -> StudyPage:
 
 def wanted(db: Database, given: str | None, *, most_spreads: int) -> reading.Wanted:
     """What to read of a study, or of everything; QueryError for an unknown one."""
-    asked = None if not given else fleet.study_of(db, given)[1]
+    asked = scope.of(db, None).study if not given else fleet.study_of(db, given)[1]
     return reading.Wanted(study=asked, most_spreads=most_spreads)
 
 

@@ -171,7 +171,7 @@ def test_an_older_schema_is_refused_with_the_command_that_mends_it(
 ) -> None:
     monkeypatch.setattr(tables, "REVISION", "0099")  # a program of tomorrow meets today's database
     for act in (Database.open, Database.create_or_open):
-        with pytest.raises(errors.SchemaMismatch, match=r"schema 0005 .*needs 0099; run `quantfleet db upgrade`"):
+        with pytest.raises(errors.SchemaMismatch, match=r"schema 0007 .*needs 0099; run `quantfleet db upgrade`"):
             act(address)
     assert not database.check(address).fits
 

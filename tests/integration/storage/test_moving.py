@@ -78,6 +78,9 @@ def fill(db: Database) -> None:
     lifecycle.fail(db, fleet.claim(db, ids[1]), records.Failure(reason="unsupported", message="needs avx2", detail="…"))
     lifecycle.release(db, fleet.claim(db, ids[4]))
     lifecycle.finish(db, fleet.claim(db, ids[4]), builders.accuracy(), [])
+    with db.transaction() as connection:
+        kept = {"legs": 2, "samples": 4, "document": {"sessions": [[0, -4.5, -3.5]], "spreads": []}}
+        connection.execute(sa.insert(tables.pruned).values(job_id=ids[4], pruned_at=1000.5, **kept))
     fleet.claim(db, ids[2])  # runs for ever, the next one waits
     (other,) = lifecycle.submit(db, study=lifecycle.StudyText(name="other", text="b"), jobs=[fleet.planned("B")]).new
     lifecycle.finish(db, fleet.claim(db, other, "b1"), builders.latency(), [builders.leg()])

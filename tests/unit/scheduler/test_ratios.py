@@ -109,3 +109,21 @@ def test_a_product_differs_from_one_where_its_interval_says_so() -> None:
         assert interval.high is not None
         assert found.differs() == (interval.low > 1 or interval.high < 1)
     assert Product().times("a", Estimate(log=9.0, variance=None)).differs() is None
+
+
+def test_many_ratios_are_tested_as_each_alone() -> None:
+    random = np.random.default_rng(3)
+    logs, errors = random.normal(0, 0.05, (2, 400)), random.uniform(0.005, 0.05, (2, 400))
+    sides = [
+        [Estimate(log=float(log), variance=float(e) ** 2, df=float(df)) for log, e, df in zip(*side, strict=True)]
+        for side in zip(logs, errors, random.integers(1, 30, (2, 400)), strict=True)
+    ]
+    sides[0][:3] = [Estimate(log=0.3, variance=0.0), Estimate(log=0.3, variance=0.0), Estimate(log=1.0, variance=None)]
+    sides[1][:2] = [Estimate(log=0.3, variance=0.0), Estimate(log=0.2, variance=0.0)]
+    known = [found for a, b in zip(*sides, strict=True) if (found := _alone(a, b)) is not None]
+    assert ratios.differ(ratios.many(sides[0]), ratios.many([*sides[1]])) == known
+    assert 50 < sum(known) < len(known) - 50 == 349
+
+
+def _alone(one: Estimate, other: Estimate) -> bool | None:
+    return Product().times("one", one).over("other", other).differs()
