@@ -14,7 +14,7 @@ from storage import tables
 from storage.database import Database
 from tests import services
 from tests.soak import trend
-from tests.soak.samples import Sampler
+from tests.soak.samples import BACKEND, Sampler
 from tests.soak.trend import Bound, Point, Trend, Verdict
 from tests.soak.trouble import Strike
 
@@ -62,7 +62,7 @@ class Row:
     role: str
     lives: int
     longest_s: float
-    memory_now: float  # private bytes, the median of the last life's last samples
+    memory_now: float  # private bytes of the youngest, when it was last seen
     descriptors_now: float
     memory: Growth
     descriptors: Growth
@@ -82,13 +82,15 @@ def _row(where: str, role: str, memory: list[list[Point]], descriptors: list[lis
         longest_s=max(life[-1][0] - life[0][0] for life in memory),
         memory_now=memory[-1][-1][1],
         descriptors_now=descriptors[-1][-1][1],
-        memory=_growth(memory, MEMORY),
-        descriptors=_growth(descriptors, DESCRIPTORS),
+        memory=_growth(role, memory, MEMORY),
+        descriptors=_growth(role, descriptors, DESCRIPTORS),
     )
 
 
-def _growth(lives: list[list[Point]], bound: Bound) -> Growth:
-    return Growth(within=trend.within(lives), between=trend.between(lives), bound=bound)
+def _growth(role: str, lives: list[list[Point]], bound: Bound) -> Growth:
+    """Of a server's backends each serves another client: they are no generations."""
+    between = None if role == BACKEND else trend.between(lives)
+    return Growth(within=trend.within(lives), between=between, bound=bound)
 
 
 def growing(found: Iterable[Row]) -> list[str]:

@@ -16,6 +16,9 @@ from tests.faults.fleet import PlainFleet
 from tests.soak.trend import Point
 from worker import procfs
 
+BACKEND = "backend"
+"""What a server starts for its clients and for itself."""
+
 SHORT_LIVED = "child"
 """Measured processes: seconds each."""
 
@@ -102,7 +105,7 @@ def _servers(fleet: PlainFleet) -> Iterator[tuple[str, str, psutil.Process]]:
         mother = psutil.Process(server.process.pid)
         yield name, name, mother
         for child in mother.children():
-            yield name, "backend", child
+            yield name, BACKEND, child
 
 
 def _look(process: psutil.Process, at_s: float, where: str, role: str) -> Sample:
