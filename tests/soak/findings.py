@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -44,8 +44,9 @@ class Growth:
     @property
     def verdict(self) -> Verdict | None:
         """`grows` when either does; None when nobody lived long enough to tell."""
-        seen = [self.bound.verdict(each) for each in (self.within, self.between) if each is not None]
-        return next((word for word in cast("tuple[Verdict, ...]", ("grows", "open", "flat")) if word in seen), None)
+        worst_first: tuple[Verdict, ...] = ("grows", "open", "flat")
+        seen = {self.bound.verdict(each) for each in (self.within, self.between) if each is not None}
+        return next((word for word in worst_first if word in seen), None)
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
@@ -143,8 +144,7 @@ def left_in_redis(redis: services.Redis, strikes: Sequence[Strike]) -> list[str]
 def messages(redis: services.Redis) -> tuple[int, int]:
     """Messages that wait in queues; and those that a worker took and did not acknowledge."""
     client = redis.client()
-    waiting = sum(cast(int, client.llen(key)) for key in client.scan_iter(_type="list"))
-    return waiting, cast(int, client.hlen("unacked"))
+    return sum(client.llen(key) for key in client.scan_iter(_type="list")), client.hlen("unacked")
 
 
 def _errors(db: Database) -> list[str]:

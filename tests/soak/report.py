@@ -13,11 +13,11 @@ from typing import Any
 from rich.table import Table
 
 from tests.soak.findings import DESCRIPTORS, MEMORY, MIB, Growth, Row
-from tests.soak.trend import Trend
+from tests.soak.trend import Trend, Verdict
 from tests.soak.trouble import Strike
 
 STYLES = {"grows": "bold red", "open": "yellow", "flat": "green"}
-WORDS = {"grows": "grows", "open": "open", "flat": "flat", None: "–"}
+WORDS: Mapping[Verdict | None, str] = {"grows": "grows", "open": "open", "flat": "flat", None: "–"}
 
 
 def table(found: Iterable[Row]) -> Table:

@@ -29,7 +29,7 @@ def test_private_memory_and_descriptors_are_what_a_process_really_took() -> None
 
 
 def test_each_process_of_a_role_has_a_life_of_its_own() -> None:
-    sampler = samples.Sampler(fleet=None)  # type: ignore[arg-type] - nobody is looked at
+    sampler = samples.Sampler(fleet=None)  # type: ignore[arg-type]  # nobody is looked at
     common = {"where": "calm", "role": "worker", "resident": 1, "proportional": 1, "threads": 1}
     for at_s, pid, born in ((0.0, 7, 1.0), (5.0, 7, 1.0), (10.0, 7, 2.0), (10.0, 8, 1.5)):
         sampler.samples.append(
