@@ -3,22 +3,26 @@
 #   PYTHON       the interpreter that .venv is made with (3.11 or later)
 #   TORCH_INDEX  an extra package index; PyTorch's CPU-only builds are at https://download.pytorch.org/whl/cpu,
 #                and save gigabytes of GPU libraries that nothing here uses
+#   MINUTES      how long `make soak` works and kills; SEED: of what it kills, to see a run's kills again
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+MINUTES ?= 5
+SEED ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ASSETS := examples/assets
 QUANTFLEET := $(BIN)/quantfleet
 
-.PHONY: help demo assets test test-quick faults check format clean
+.PHONY: help demo assets test test-quick faults soak check format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        train a small classifier, measure it under several strategies, print the comparison"
 	@echo "make test        the whole test suite (make test-quick: without the slow ones)"
 	@echo "make faults      the fault suite, the long ones too: about half an hour"
+	@echo "make soak        5 minutes of work under random kills: leaks, lost and doubled results (MINUTES=120 for two hours)"
 	@echo "make check       ruff, mypy and the import rules"
 	@echo "make format      let ruff format and mend what it can"
 	@echo "make clean       remove .venv and everything that was made"
@@ -51,6 +55,9 @@ test-quick: $(READY)
 faults: $(READY)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m '' tests/faults tests/acceptance \
 		tests/integration/storage/test_lifecycle_machine.py tests/integration/scheduler/test_run_command.py
+
+soak: $(READY)
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 check: $(READY)
 	@$(BIN)/ruff check .

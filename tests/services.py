@@ -6,8 +6,10 @@ They can be killed, paused and started again where they were. Nothing of them st
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import datetime
+import functools
 import os
 import pwd
 import shutil
@@ -180,9 +182,13 @@ class Postgres(Server):
 
     def execute(self, *statements: str) -> None:
         """Run statements outside of any transaction."""
-        with psycopg.connect(self.address, autocommit=True, connect_timeout=5) as connection:
+        with self.session() as connection:
             for statement in statements:
                 connection.execute(statement.encode())
+
+    def session(self, database: str = "postgres") -> psycopg.Connection[Any]:
+        """A session outside of any transaction on one of its databases."""
+        return psycopg.connect(self.address_of(database), autocommit=True, connect_timeout=5)
 
     def make_database(self, name: str) -> str:
         """An empty database; its address."""
@@ -196,22 +202,14 @@ class Postgres(Server):
 
     def own(self, *files: Path) -> None:
         """Give files to the user that the server runs as."""
-        for file in files if os.geteuid() == 0 else ():
-            shutil.chown(file, "nobody")
+        _own(*files)
 
     def _prepare(self) -> None:
         super()._prepare()
         if self.data.exists():
             return
         self.folder.chmod(0o755)
-        word = self.folder / "password"
-        word.write_text(PASSWORD)
-        self.data.mkdir(mode=0o700)
-        self.own(self.data, word)
-        line = [_binary("initdb"), "-D", str(self.data), "-U", "postgres", "--auth=scram-sha-256"]
-        line += [f"--pwfile={word}", "--no-sync", "--encoding=UTF8", "--locale=C"]
-        subprocess.run(line, check=True, stdout=subprocess.DEVNULL, cwd="/", **self._as_user())
-        (self.data / "pg_hba.conf").write_text("host all all all scram-sha-256\n")
+        subprocess.run(["cp", "-a", _cluster(), self.data], check=True)  # with its owner, who must not be root
 
     def _command(self) -> Sequence[str]:
         given = {"listen_addresses": self.host, "port": self.port, "unix_socket_directories": "", "fsync": "off"}
@@ -222,10 +220,7 @@ class Postgres(Server):
         return line
 
     def _as_user(self) -> dict[str, Any]:
-        if os.geteuid() != 0:
-            return {}
-        nobody = pwd.getpwnam("nobody")
-        return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        return _as_nobody()
 
     def _stop_signal(self) -> signal.Signals:
         return signal.SIGINT  # "fast": open sessions are rolled back
@@ -333,6 +328,36 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             writer.write(data)
             await writer.drain()
     writer.close()
+
+
+@functools.cache
+def _cluster() -> Path:
+    """The data folder of a server that never ran, made once for this process: a copy takes no second."""
+    folder = Path(tempfile.mkdtemp(prefix="qf-cluster-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o755)
+    data, word = folder / "data", folder / "password"
+    word.write_text(PASSWORD)
+    data.mkdir(mode=0o700)
+    _own(data, word)
+    line = [_binary("initdb"), "-D", str(data), "-U", "postgres", "--auth=scram-sha-256"]
+    line += [f"--pwfile={word}", "--no-sync", "--encoding=UTF8", "--locale=C"]
+    subprocess.run(line, check=True, stdout=subprocess.DEVNULL, cwd="/", **_as_nobody())
+    (data / "pg_hba.conf").write_text("host all all all scram-sha-256\n")
+    return data
+
+
+def _as_nobody() -> dict[str, Any]:
+    """Who a server runs as where we are root."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _own(*files: Path) -> None:
+    for file in files if os.geteuid() == 0 else ():
+        shutil.chown(file, "nobody")
 
 
 def _binary(name: str) -> str:

@@ -152,6 +152,7 @@ class Child:
             self._end = self._nursery.ending(self.pid, _NEWS_S)
             if self._end is None and _is_over(self.pid):
                 self._end = {}
+                self._nursery.forget(self.pid)
             elif self._end is None:
                 time.sleep(_NEWS_S / 10)  # a nursery that has ended answers at once, and nothing
         return self._end is not None
@@ -187,7 +188,8 @@ class Nursery:
         self._environ = dict(environ)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: channel.Channel | None = None
-        self._ended: dict[int, dict[str, Any]] = {}
+        self._ended: dict[int, dict[str, Any]] = {}  # news that nobody has asked for yet
+        self._wanted: set[int] = set()  # whose end somebody will ask for
         self.start_s = 0.0  # what starting and importing took the last time
 
     @property
@@ -205,6 +207,7 @@ class Nursery:
                 control.send({"memory_bytes": memory_bytes}, [theirs.fileno(), stderr.fileno(), lock])
                 pid = int(self._await("born", tick)["pid"])
                 self._ended.pop(pid, None)  # late news of an earlier process of that number
+                self._wanted.add(pid)
             except channel.Closed:
                 self.stop()
                 raise errors.ChildDied(f"the {self.family} nursery ended while it forked") from None
@@ -219,8 +222,16 @@ class Nursery:
             except channel.Closed:
                 return None
             if message is not None and message["event"] == "ended":
-                self._ended[message["pid"]] = message
-        return self._ended.pop(pid, None)
+                self._keep(message)
+        found = self._ended.pop(pid, None)
+        if found is not None:
+            self._wanted.discard(pid)
+        return found
+
+    def forget(self, pid: int) -> None:
+        """Nobody will ask how a child ended: the news of it is to be dropped when it comes."""
+        self._wanted.discard(pid)
+        self._ended.pop(pid, None)
 
     def stop(self) -> None:
         """End the nursery and every process that it forked."""
@@ -251,7 +262,7 @@ class Nursery:
         if self._log:
             sink.close()
         self._control = ours
-        self._ended = {}
+        self._ended, self._wanted = {}, set()
         try:
             ready = self._await("ready", tick)
         except channel.Closed:
@@ -276,8 +287,12 @@ class Nursery:
             if message["event"] == event:
                 return message
             if message["event"] == "ended":
-                self._ended[message["pid"]] = message
+                self._keep(message)
         raise channel.Closed
+
+    def _keep(self, news: dict[str, Any]) -> None:
+        if news["pid"] in self._wanted:
+            self._ended[news["pid"]] = news
 
     def _log_tail(self) -> str:
         if self._log is None or not self._log.exists():

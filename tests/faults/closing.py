@@ -16,12 +16,12 @@ from storage import broker, queries, records, tables
 from storage.database import Database
 from tests import services
 from tests.faults import processes
-from tests.faults.fleet import SETTLE_S, Fleet
+from tests.faults.fleet import SETTLE_S, PlainFleet
 
 SECRETS = tuple(word.encode() for word in (services.PASSWORD, urllib.parse.quote(services.PASSWORD, safe="")))
 
 
-def check(fleet: Fleet, *, seconds: float = SETTLE_S) -> list[queries.JobView]:
+def check(fleet: PlainFleet, *, seconds: float = SETTLE_S) -> list[queries.JobView]:
     """Let the fleet recover and stop, and look at everything that it leaves; the jobs."""
     fleet.settle(seconds)
     for host in fleet.hosts:
@@ -37,7 +37,7 @@ def check(fleet: Fleet, *, seconds: float = SETTLE_S) -> list[queries.JobView]:
     return jobs
 
 
-def stop(fleet: Fleet) -> None:
+def stop(fleet: PlainFleet) -> None:
     """Every launcher ends in order, says so in the database, and leaves no process."""
     serving = [host for host in fleet.hosts if host.process is not None]
     for host in serving:
@@ -66,14 +66,14 @@ def books_are_right(db: Database) -> None:
         assert all(attempt.ended_at is not None for attempt in attempts), states
 
 
-def wake_ups_are_harmless(fleet: Fleet, jobs: list[queries.JobView]) -> None:
+def wake_ups_are_harmless(fleet: PlainFleet, jobs: list[queries.JobView]) -> None:
     """What is left in Redis is known jobs' ids and nothing else."""
     known = {job.id for job in jobs}
     for body in leftover(fleet):
         assert broker.job_of(body) in known, body
 
 
-def leftover(fleet: Fleet) -> list[dict[str, Any]]:
+def leftover(fleet: PlainFleet) -> list[dict[str, Any]]:
     """The bodies of the messages that still lie in queues."""
     client = fleet.redis.client()
     raw = [text for key in client.scan_iter(_type="list") for text in client.lrange(key, 0, -1)]

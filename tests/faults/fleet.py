@@ -144,15 +144,13 @@ class Host:
 
 
 @dataclass(kw_only=True)
-class Fleet:
-    """Servers, the proxies before them, hosts, and a database connection of the test's own."""
+class PlainFleet:
+    """Servers, hosts, and a database connection of the test's own."""
 
     folder: Path
     redis: services.Redis
     postgres: services.Postgres
-    database_address: str  # past the proxy
-    to_redis: Proxy
-    to_postgres: Proxy
+    database_address: str
     db: Database
     times: Mapping[str, float] = field(default_factory=lambda: dict(QUICK))
     hosts: list[Host] = field(default_factory=list)
@@ -168,17 +166,13 @@ class Fleet:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings of everyone in this fleet; servers are reached through the proxies."""
+        """The settings of everyone in this fleet."""
         times = {f"QUANTFLEET_{name.upper()}": str(seconds) for name, seconds in self.times.items()}
-        return {
-            "QUANTFLEET_DATABASE": self.to_postgres.address(self.database_address),
-            "QUANTFLEET_BROKER": self.to_redis.address(self.redis.address),
-            **times,
-        }
+        return {"QUANTFLEET_DATABASE": self.database_address, "QUANTFLEET_BROKER": self.redis.address, **times}
 
     @property
     def config(self) -> settings.Settings:
-        """Settings of the test's own, past the proxies."""
+        """Settings of the test's own."""
         return settings.load(database=self.database_address, broker=self.redis.address, cache=self.folder / "none")
 
     def submit(
@@ -203,6 +197,41 @@ class Fleet:
     def jobs(self) -> list[queries.JobView]:
         """All jobs."""
         return queries.jobs(self.db)
+
+    def settle(self, seconds: float = SETTLE_S) -> list[queries.JobView]:
+        """Wait until every job is terminal, starting launchers again that ended; the jobs."""
+
+        def look() -> list[queries.JobView]:
+            for host in self.hosts:
+                host.tend()
+            time.sleep(0.1)
+            return self.jobs()
+
+        jobs = processes.until(look, lambda seen: all(job.state in records.TERMINAL for job in seen), seconds)
+        left = [(job.id, job.state, job.attempts, job.message) for job in jobs if job.state not in records.TERMINAL]
+        assert not left, f"not terminal after {seconds:g} s: {left}\n{self.tails()}"
+        return jobs
+
+    def tails(self) -> str:
+        """The ends of all logs."""
+        return "\n".join(f"--- {host.name}\n{host.tail()}" for host in self.hosts)
+
+
+@dataclass(kw_only=True)
+class Fleet(PlainFleet):
+    """A fleet that reaches its servers through proxies, which can hold a moment; `database_address` is past them."""
+
+    to_redis: Proxy
+    to_postgres: Proxy
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of everyone in this fleet."""
+        return {
+            **super().environment,
+            "QUANTFLEET_DATABASE": self.to_postgres.address(self.database_address),
+            "QUANTFLEET_BROKER": self.to_redis.address(self.redis.address),
+        }
 
     @contextlib.contextmanager
     def at(self, moment: Moment, jobs: int = 2, seconds: float = 1.0, first: int = 0) -> Iterator[Hold]:
@@ -263,24 +292,6 @@ class Fleet:
             return False
 
         assert processes.until(felt, bool, START_S), f"no crash was counted:\n{host.tail()}"
-
-    def settle(self, seconds: float = SETTLE_S) -> list[queries.JobView]:
-        """Wait until every job is terminal, starting launchers again that ended; the jobs."""
-
-        def look() -> list[queries.JobView]:
-            for host in self.hosts:
-                host.tend()
-            time.sleep(0.1)
-            return self.jobs()
-
-        jobs = processes.until(look, lambda seen: all(job.state in records.TERMINAL for job in seen), seconds)
-        left = [(job.id, job.state, job.attempts, job.message) for job in jobs if job.state not in records.TERMINAL]
-        assert not left, f"not terminal after {seconds:g} s: {left}\n{self.tails()}"
-        return jobs
-
-    def tails(self) -> str:
-        """The ends of all logs."""
-        return "\n".join(f"--- {host.name}\n{host.tail()}" for host in self.hosts)
 
 
 def outer_environment() -> dict[str, str]:

@@ -18,7 +18,7 @@ from tests.faults.fleet import Fleet, Host, Moment, done
 from tests.faults.proxy import Hold
 
 
-@pytest.mark.slow
+@pytest.mark.faults  # in `make test` integration/worker/test_launcher.py looks at it
 def test_a_second_worker_of_one_host_is_refused_with_the_first_ones_process_id(fleet: Fleet) -> None:
     first = fleet.add()
     assert first.process is not None

@@ -15,8 +15,6 @@ from storage import broker, lifecycle, queries
 from tests.faults import closing
 from tests.faults.fleet import Fleet, done, planned_job
 
-pytestmark = pytest.mark.slow
-
 Forge = Callable[..., str]
 
 
@@ -43,6 +41,7 @@ def forge(fleet: Fleet, publisher: broker.Publisher) -> Forge:
     return make
 
 
+@pytest.mark.slow
 def test_a_message_delivered_three_times_and_late_measures_once(fleet: Fleet, publisher: broker.Publisher) -> None:
     host = fleet.add()
     queue = broker.queue_of(_platform(fleet))
@@ -63,6 +62,7 @@ def test_a_message_delivered_three_times_and_late_measures_once(fleet: Fleet, pu
     assert host.ends == []
 
 
+@pytest.mark.faults  # in `make test` integration/security/test_fleet_over_tls.py sends more of them to a worker
 def test_forged_messages_run_nothing_and_stop_nobody(
     fleet: Fleet, publisher: broker.Publisher, forge: Forge, tmp_path: Path
 ) -> None:

@@ -432,7 +432,7 @@ class Watched:
 
 @pytest.mark.timeout(3600)  # a failure is made small before it is told
 @pytest.mark.parametrize(
-    "examples", [pytest.param(12, id="some"), pytest.param(400, id="many", marks=pytest.mark.faults)]
+    "examples", [pytest.param(8, id="some"), pytest.param(400, id="many", marks=pytest.mark.faults)]
 )
 def test_no_order_of_events_doubles_loses_or_misleads_a_job(db: Database, examples: int) -> None:
     fleet.hurry(db)

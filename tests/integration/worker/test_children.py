@@ -116,6 +116,7 @@ def test_the_end_of_a_child_is_seen_while_its_nursery_is_stopped(place: station.
             os.kill(nursery, signal.SIGCONT)
         with place.child("torch", _nothing) as other:
             assert other.pid != child.pid
+        assert place.nursery("torch")._ended == {}, "late news that nobody asks for would pile up"
 
 
 def _children_of(place: station.Station) -> list[int]:

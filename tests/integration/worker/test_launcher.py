@@ -70,12 +70,11 @@ def test_a_worker_asked_twice_to_stop_gives_its_job_back_in_mid_measurement(flee
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_ctrl_c_gives_the_job_back_at_once(fleet: Fleet, number: signal.Signals) -> None:
+def test_ctrl_c_gives_the_job_back_at_once(fleet: Fleet) -> None:
     host = fleet.host().start().serving()
     fleet.submit(budget=LONG)
     fleet.wait_running()
-    host.ask(number)
+    host.ask(signal.SIGINT)  # SIGQUIT: faults/test_signals.py
 
     assert host.ended(20) == 0
     _given_back(fleet)
