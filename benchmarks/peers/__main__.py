@@ -7,10 +7,11 @@ with its least and its default precision, by optimum-benchmark, Olive's evaluato
 virtual environments of their own in the folder that --peers names, made at the first run (TORCH_INDEX names an extra
 package index, as for make). The first repetition is the whole sweep; the others repeat one input, for the spread.
 
-Columns: wall time of the sweep and numbers an hour; seconds of timed calls behind a number; the reported median against
-bare loops in fresh processes of the same environment, run in turn (geometric mean, and the farthest case); standard
-deviation over repetitions of the reported median and of the gain fp32 ÷ int8; machine seconds until a gain is within
-±5 %, from wall time and spread; threads that were asked for and that really used CPU in the measured process.
+Columns: wall time of the sweep, and its numbers an hour; seconds of timed calls behind a number; the reported median
+against bare loops in fresh processes of the same environment, run in turn (geometric mean, and the farthest case);
+standard deviation over repetitions of the reported median, and of the gain fp32 ÷ int8; machine seconds until the mean
+of such gains is within ±5 % (wall time × the repetitions that this spread asks for); threads asked for → seen to use CPU
+in the measured process, and cores that the tool's other processes used meanwhile (a parent that spins).
 """
 
 from __future__ import annotations

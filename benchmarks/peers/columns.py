@@ -115,19 +115,19 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 HEAD = (
-    f"{'tool':22}{'sweep':>8}{'cases/h':>9}{'timed':>7}{'error (worst)':>18}{'spread':>8}"
-    f"{'of gain':>9}{'±5 % in':>9}  threads asked → seen"
+    f"{'tool':20}{'sweep':>7}{'cases/h':>9}{'timed':>7}{'error (worst)':>15}{'spread':>8}{'gain':>8}{'±5 %':>7}"
+    "  threads"
 )
 
 
 def text(one: Row) -> str:
     """A row of the table under HEAD."""
     error = "–" if one.error is None or one.worst is None else f"{100 * one.error:+.1f} ({100 * one.worst:+.0f}) %"
-    threads = ", ".join(f"{asked} → {'?' if seen is None else seen}" for asked, seen in one.threads)
-    busy = f", and {one.beside:.1f} cores beside" if one.beside >= 0.1 else ""
+    threads = " ".join(f"{asked}→{'?' if seen is None else seen}" for asked, seen in one.threads)
+    beside = f" +{one.beside:.1f}" if one.beside >= 0.1 else ""
     return (
-        f"{one.tool:22}{one.wall_s:6.0f} s{one.cases_per_hour:9.0f}{_seconds(one.timed_s, 1):>7}{error:>18}"
-        f"{_percent(one.spread):>8}{_percent(one.gain_spread):>9}{_seconds(one.target_s, 0):>9}  {threads}{busy}"
+        f"{one.tool:20}{one.wall_s:5.0f} s{one.cases_per_hour:9.0f}{_seconds(one.timed_s, 1):>7}{error:>15}"
+        f"{_percent(one.spread):>8}{_percent(one.gain_spread):>8}{_seconds(one.target_s, 0):>7}  {threads}{beside}"
     )
 
 
