@@ -1,9 +1,9 @@
-"""A bare timing loop in a fresh process, written without anything of quantfleet: what `truth.py` compares with.
+"""A bare timing loop in a fresh process, written without anything of quantfleet: what others are compared with.
 
-    python benchmarks/bare_loop.py MODEL THREADS SECONDS CPU,CPU,… < token ids as JSON
+    python benchmarks/bare_loop.py MODEL THREADS SECONDS CPU,CPU,… [int8-dynamic] < token ids as JSON
 
-MODEL is a folder, or `random:ARCHITECTURE`. Prints two lines of JSON, in ns: when each call
-began, and how long it took.
+MODEL is a folder, or `random:ARCHITECTURE`. Half of the seconds are warm-up. Prints two lines of JSON, in ns: when each
+call began, and how long it took.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ if where.startswith("random:"):
 else:
     model = AutoModelForSequenceClassification.from_pretrained(where, dtype=torch.float32)
 model = model.eval()
+if sys.argv[5:] == ["int8-dynamic"]:
+    model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
 call = {name: torch.tensor(rows) for name, rows in json.load(sys.stdin).items()}
 
 starts, samples = [], []

@@ -32,10 +32,11 @@ def main() -> None:
         line = [Path(sys.executable).with_name("quantfleet"), "run", asked.study, "--quiet", "--database", file]
         subprocess.run([str(word) for word in line], check=True, stdout=subprocess.DEVNULL)
         wall = time.monotonic() - began
-        _report(file, wall)
+        report(file, wall)
 
 
-def _report(file: Path, wall: float) -> None:
+def report(file: Path, wall: float) -> None:
+    """Print where the `wall` seconds of a run into a database went."""
     phases: defaultdict[str, float] = defaultdict(float)
     useful: defaultdict[str, float] = defaultdict(float)
     with sqlite3.connect(file) as connection:

@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=common.ASSETS / "intents-model")
     asked = parser.parse_args()
     print(common.machine())
-    with common.scratch() as folder, _load(asked.load):
+    with common.scratch() as folder, disturbing(asked.load):
         study = folder / "study.yaml"
         study.write_text(STUDY.format(model=asked.model.resolve(), seconds=asked.seconds, times=asked.times))
         database = f"sqlite:///{folder / 'repeat.db'}"
@@ -94,7 +94,7 @@ def _quantfleet() -> str:
 
 
 @contextmanager
-def _load(wanted: bool) -> Iterator[None]:
+def disturbing(wanted: bool) -> Iterator[None]:
     """One busy process, on and off for a random few seconds each."""
     if not wanted:
         yield
