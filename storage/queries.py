@@ -56,7 +56,7 @@ def jobs(
     `ended_after`: only those that came to their end after that moment of the database's clock.
     """
     ended = () if ended_after is None else (job.c.finished_at > ended_after,)
-    picked = (*in_study(study), *among(job.c.state, states), *ended)
+    picked = (*in_study(study), *_in_states(states), *ended)
     query = sa.select(*_columns(job, JobView)).where(*picked).order_by(*PLANNED)
     with db.read() as connection:
         names = _study_names(connection, picked)
@@ -265,6 +265,15 @@ def typical_seconds(db: Database, platform_key: str) -> dict[tuple[str, str, str
 
 def _columns(table: sa.Table, view: type[Any]) -> list[sa.Column[Any]]:
     return [table.c[field.name] for field in dataclasses.fields(view) if field.name in table.c]
+
+
+def _in_states(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
+    """Jobs that wait or run are found by indexes that hold no others."""
+    if wanted is None:
+        return ()
+    names = {wanted} if isinstance(wanted, str) else set(wanted)
+    is_open = names and names <= records.OPEN
+    return (tables.in_state(*sorted(names)),) if is_open else among(job.c.state, wanted)  # type: ignore[arg-type]
 
 
 def _counted(db: Database, names: Iterable[str], picked: Iterable[sa.ColumnElement[bool]]) -> list[dict[str, Any]]:

@@ -21,9 +21,11 @@ SCHEMA_VERSION = 1
 PROTOCOL_VERSION = 1
 """Version of the way of measuring; part of the job key: numbers taken otherwise are other numbers."""
 
-Kind = Literal["latency", "throughput", "server", "tensor", "accuracy", "prepare", "ceilings"]
+Kind = Literal["latency", "throughput", "server", "tensor", "accuracy", "prepare", "ceilings", "noop"]
+"""What is done; `noop` (storage.noop) is for tests of the delivery alone."""
+
 Prepare = Literal["host", "once"]
-Source = Literal["hub", "local", "random", "none"]  # none: storage.ceilings.MACHINE alone
+Source = Literal["hub", "local", "random", "none"]  # none: what is about no model
 Side = Literal["baseline", "strategy"]
 JobState = Literal["queued", "running", "done", "unsupported", "failed", "dead", "cancelled"]
 
@@ -162,7 +164,8 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """One point of the matrix: kind × model × strategy × threads × input; a `ceilings` case has its kind alone."""
+    """One point of the matrix: kind × model × strategy × threads × input; a `ceilings` or `noop` case has its
+    kind alone."""
 
     kind: Kind
     model: ModelRef
@@ -517,8 +520,10 @@ def from_document(cls: type[T], document: Mapping[str, Any]) -> T:
 
 
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {name: _plain(getattr(value, name)) for name in _names(type(value))}
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -545,7 +550,12 @@ def _build(hint: Any, value: Any) -> Any:
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    """Types of a record's fields; to read them from its source text takes longer than to build it."""
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """The types of a record's fields: reading them out of their texts takes longer than all the rest."""
     hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    return {one.name: hints[one.name] for one in dataclasses.fields(cls)}
+
+
+@functools.cache
+def _names(cls: type[Any]) -> tuple[str, ...]:
+    return tuple(one.name for one in dataclasses.fields(cls))
