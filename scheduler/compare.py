@@ -7,11 +7,10 @@ model and input digests; accuracies on the same rows besides. Where digests diff
 from __future__ import annotations
 
 import math
+import statistics as means
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from scheduler import paired
 from storage import foreign, metrics, records, statistics
@@ -322,7 +321,7 @@ def _medians(views: Sequence[ResultView]) -> dict[str, Any]:
 
 def _median(views: Sequence[ResultView], name: str) -> float | None:
     values = [value for view in views if (value := getattr(view, name)) is not None]
-    return float(np.median(values)) if values else None
+    return float(means.median(values)) if values else None
 
 
 def _most(views: Sequence[ResultView], name: str) -> int | None:

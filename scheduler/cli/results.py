@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from scheduler import across, limits, reasons, stored
 from scheduler import compare as comparing
-from scheduler.cli import across_reasons, across_table, changes, export, listing, over, sheets, tables
+from scheduler import limits, stored
+from scheduler.cli import changes, export, listing, over, sheets, tables
 from scheduler.cli.options import DatabaseOption
 from scheduler.compare import Comparison
 from scheduler.filters import Filter, choice
-from storage import errors, metrics, queries, records, settings
+from storage import database_setting, errors, metrics, queries, records
 from storage.database import Database
 from storage.views import ResultView
+
+if TYPE_CHECKING:
+    from scheduler import across, reasons  # for several machines side by side: imported when there are
 
 KINDS = ("latency", "throughput", "server", "tensor", "accuracy")
 
@@ -154,6 +157,8 @@ def compare(
         elif rows:
             show(rows, beside, details=details)
             if explain:
+                from scheduler.cli import across_reasons
+
                 _print(across_reasons.render(told, several=beside is not None))
             _mention_left_out(db, 0 if include_disturbed else comparing.disturbed_left_out(views))
             _mention_waiting(db, study)
@@ -225,6 +230,8 @@ def show(rows: Sequence[Comparison], beside: across.Across | None = None, *, det
     """Print a comparison for people, as wide as the terminal: machines side by side where there are several."""
     width = _console().width
     if beside is not None:
+        from scheduler.cli import across_table
+
         _print(across_table.render(beside, width))
     if beside is None or details:
         _print(tables.comparison(rows, width))
@@ -233,12 +240,18 @@ def show(rows: Sequence[Comparison], beside: across.Across | None = None, *, det
 
 
 def _explained(db: Database, beside: across.Across | None, views: Sequence[ResultView]) -> list[reasons.Difference]:
-    return [] if beside is None else reasons.explain(beside, views, queries.ceilings(db))
+    if beside is None:
+        return []
+    from scheduler import reasons
+
+    return reasons.explain(beside, views, queries.ceilings(db))
 
 
 def _side_by_side(db: Database, rows: Sequence[Comparison], sort: str | None) -> across.Across | None:
     """The rows by platform; None where fewer than two platforms have any."""
     ordered = sort_rows(sorted(rows, key=comparing.case_order), sort, group=_case)
+    from scheduler import across
+
     found = across.across(ordered, queries.platforms(db).values())
     return found if len(found.columns) > 1 else None
 
@@ -309,7 +322,7 @@ def _check(kind: str | None, sort: str | None, as_json: bool, as_csv: bool) -> N
 
 
 def _open(database: str | None) -> Database:
-    return Database.open(settings.load(database=database).database, readonly=True)
+    return Database.open(database_setting.address(database), readonly=True)
 
 
 def _views(db: Database, study: str | None, kind: str | None) -> list[ResultView]:
