@@ -114,10 +114,14 @@ class Child:
             resident_peak_bytes=ended.get("peak_bytes"),
         )
 
-    def close(self) -> None:
-        """Ask the process to end, and make sure that it does."""
+    def leave(self) -> None:
+        """Ask the process to end, and do not wait for it."""
         with contextlib.suppress(channel.Closed):
             self._channel.send({"op": "exit"})
+
+    def close(self) -> None:
+        """Ask the process to end, and make sure that it does."""
+        self.leave()
         self._channel.close()
         if not self._gone():
             self.kill()
@@ -188,12 +192,18 @@ class Nursery:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: channel.Channel | None = None
         self._ended: dict[int, dict[str, Any]] = {}
+        self._living: set[int] = set()  # forked, and nothing was heard of their end yet
         self.start_s = 0.0  # what starting and importing took the last time
 
     @property
     def pid(self) -> int | None:
         """Its process id, None while it is not running."""
         return None if self._process is None else self._process.pid
+
+    @property
+    def empty(self) -> bool:
+        """Whether every process that it forked is known to have ended."""
+        return not self._living
 
     def fork(self, *, lock: int, memory_bytes: int | None = None, tick: Tick = _nothing) -> Child:
         """A fresh measured process; `lock` is the measuring lock's descriptor, which it keeps open."""
@@ -205,9 +215,13 @@ class Nursery:
                 control.send({"memory_bytes": memory_bytes}, [theirs.fileno(), stderr.fileno(), lock])
                 pid = int(self._await("born", tick)["pid"])
                 self._ended.pop(pid, None)  # late news of an earlier process of that number
+                self._living.add(pid)
             except channel.Closed:
                 self.stop()
                 raise errors.ChildDied(f"the {self.family} nursery ended while it forked") from None
+            except BaseException:  # its answer is still to come, and would be taken for the next one's
+                self.stop()
+                raise
         return Child(pid, ours, stderr, self)
 
     def ending(self, pid: int, within_s: float) -> dict[str, Any] | None:
@@ -219,7 +233,7 @@ class Nursery:
             except channel.Closed:
                 return None
             if message is not None and message["event"] == "ended":
-                self._ended[message["pid"]] = message
+                self._hear(message)
         return self._ended.pop(pid, None)
 
     def stop(self) -> None:
@@ -233,6 +247,7 @@ class Nursery:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        self._living.clear()
 
     def _alive(self, tick: Tick) -> channel.Channel:
         if self._process is not None and self._process.poll() is not None:
@@ -260,6 +275,9 @@ class Nursery:
             raise errors.ChildFailed(
                 f"the {self.family} nursery did not start (exit code {code})", trace=self._log_tail()
             ) from None
+        except BaseException:
+            self.stop()
+            raise
         self.start_s = time.monotonic() - began
         if ready["threads"] != 1:
             self.stop()
@@ -276,8 +294,13 @@ class Nursery:
             if message["event"] == event:
                 return message
             if message["event"] == "ended":
-                self._ended[message["pid"]] = message
+                self._hear(message)
         raise channel.Closed
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        """News of an end."""
+        self._ended[message["pid"]] = message
+        self._living.discard(message["pid"])
 
     def _log_tail(self) -> str:
         if self._log is None or not self._log.exists():
