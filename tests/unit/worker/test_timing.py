@@ -37,3 +37,11 @@ def test_warm_up_goes_on_until_times_stop_falling() -> None:
     assert falling.calls > 6 + 12
     assert result.calls == falling.calls
     assert 4.5e6 < result.pass_ns < 20e6  # of the settled calls, which a busy machine stretches, not of the first ones
+
+
+def test_a_process_is_warm_when_two_windows_bring_nothing_however_they_scatter() -> None:
+    assert not timing.settled([2.0, 1.0, 1.0]), "the second window was faster: nothing is known of it yet"
+    assert timing.settled([2.0, 1.0, 1.0, 1.0])
+    assert not timing.settled([5.0, 4.0, 3.5, 3.2]), "still falling"
+    assert timing.settled([1.0, 1.4, 1.2]), "a neighbour's noise is no reason to wait"
+    assert timing.settled([1.0, 0.98, 0.99])
