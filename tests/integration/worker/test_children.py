@@ -61,9 +61,9 @@ def test_recovering_ends_what_a_failure_left_behind_and_nothing_else(place: stat
         place.recover()
         assert place.nursery("torch").pid == before, "a nursery without a child was ended"
 
-        left = place.fork("torch", _nothing)
+        left = psutil.Process(place.fork("torch", _nothing).pid)
         place.recover()
-        assert not psutil.pid_exists(left.pid)
+        assert psutil.wait_procs([left], timeout=3)[1] == [], "a measured process was left behind"
 
 
 def test_a_fork_that_is_given_up_leaves_nothing_that_the_next_one_could_take_for_its_own(
