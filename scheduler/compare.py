@@ -7,6 +7,7 @@ model and input digests; accuracies on the same rows besides. Where digests diff
 from __future__ import annotations
 
 import math
+import statistics as means
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -327,11 +328,8 @@ def _medians(views: Sequence[ResultView]) -> dict[str, Any]:
 
 
 def _median(views: Sequence[ResultView], name: str) -> float | None:
-    values = sorted(value for view in views if (value := getattr(view, name)) is not None)
-    middle = len(values) // 2
-    if not values:
-        return None
-    return float(values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2)
+    values = [value for view in views if (value := getattr(view, name)) is not None]
+    return float(means.median(values)) if values else None
 
 
 def _most(views: Sequence[ResultView], name: str) -> int | None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
-import numpy as np
-
 from scheduler.compare import Comparison
 from scheduler.sessions import Session
 from storage import estimates
@@ -44,6 +42,8 @@ def _control(row: Comparison) -> Hashable:
 
 
 def _pooled(controls: Mapping[Hashable, Mapping[str, Estimate]]) -> Component | None:
+    import numpy as np
+
     squares, own, df = 0.0, 0.0, 0
     for jobs in controls.values():
         more = len(jobs) - 1

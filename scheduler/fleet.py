@@ -10,13 +10,17 @@ import contextlib
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from scheduler import estimate, resolve, saved
 from scheduler import plan as planning
 from scheduler import targets as targeting
 from scheduler.targets import Route, Target, Wanted
-from storage import broker, database, errors, foreign, lifecycle, outbox, queries, settings
+from storage import database, errors, foreign, lifecycle, queries, settings
 from storage.database import Database
+
+if TYPE_CHECKING:
+    from storage import broker  # brings Celery in, which takes longer to import than all the rest
 
 AGAIN = frozenset({"failed", "dead", "unsupported", "cancelled"})
 """States that `retry` takes up."""
@@ -132,6 +136,8 @@ def publisher(config: settings.Settings) -> Iterator[broker.Publisher | None]:
     if not config.broker:
         yield None
         return
+    from storage import broker
+
     opened = broker.Publisher(config)
     try:
         yield opened
@@ -152,6 +158,8 @@ def send(db: Database, through: broker.Publisher | None) -> Sent:
     """Wake-ups for every stored job without one, as far as the broker takes them."""
     if through is None:
         return Sent(count=0, problem=NO_BROKER)
+    from storage import outbox
+
     count = 0
     try:
         while sent := outbox.publish(db, through):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from storage import statistics
 from storage.views import Predictions, ResultView
 
@@ -77,6 +75,8 @@ class Accuracies:
         return _alone(own[0], note=_why_not(own[0], others))
 
     def _paired(self, view: ResultView, other: ResultView, note: str | None) -> Accuracy:
+        import numpy as np
+
         mine, theirs = self._predictions(view.job_id), self._predictions(other.job_id)
         if mine is None or theirs is None:
             return _alone(view, note="not compared: the predictions row by row are not in the database")

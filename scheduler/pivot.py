@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scheduler import across, labels
+from scheduler.axes import AXES, INPUT_FIELDS
 from scheduler.compare import Comparison
 from storage import metrics, records
 
@@ -21,25 +22,8 @@ _INPUT = re.compile(
 )
 """The label of `storage.records.Case`."""
 
-_INPUT_FIELDS = ("batch", "length", "padding", "instances", "tail")
-
 _PLACE = ("hardware", "environment", "model", "kind", "baseline")
 """Fields that make a table of their own."""
-
-AXES: Mapping[str, tuple[str, ...]] = {
-    "threads": ("threads",),
-    "input": _INPUT_FIELDS,
-    "model": ("model",),
-    "hardware": ("hardware", "environment"),
-    "strategy": ("strategy",),
-    "environment": ("environment",),
-    "instances": ("instances",),
-    "padding": ("padding",),
-    "batch": ("batch",),
-    "length": ("length",),
-    "baseline": ("baseline",),
-}
-"""Axis → the fields of a case that its columns stand for."""
 
 _CONTENT: Mapping[str, frozenset[str]] = {
     **{name: frozenset({"input_digest"}) for name in ("input", "padding", "batch", "length", "instances")},
@@ -109,7 +93,7 @@ def pivot(rows: Iterable[Comparison], axis: str, platforms: Iterable[records.Pla
 def fields(row: Comparison) -> Fields:
     """A case, taken apart as far as axes need it; an operation's label stays whole, as its `tail`."""
     match = _INPUT.fullmatch(row.input or "") if row.kind != "tensor" else None
-    parts: dict[str, Hashable] = dict.fromkeys(_INPUT_FIELDS)
+    parts: dict[str, Hashable] = dict.fromkeys(INPUT_FIELDS)
     if match is None:
         parts["tail"] = row.input
     else:
@@ -198,7 +182,7 @@ def _usual(contents: Sequence[Hashable]) -> Hashable:
 def _shape(known: Fields, axis: str) -> str:
     """What is left of input and threads, as a heading: `b1×l16, 2 instances, 1 thread`."""
     gone = AXES[axis]
-    has = {name: known[name] for name in (*_INPUT_FIELDS, "threads") if name not in gone and known[name] is not None}
+    has = {name: known[name] for name in (*INPUT_FIELDS, "threads") if name not in gone and known[name] is not None}
     stem = [f"b{has['batch']}"] if "batch" in has else []
     stem += [f"l{has['length']}" if isinstance(has["length"], int) else str(has["length"])] if "length" in has else []
     padding = f"/{has['padding']}" if has.get("padding", "longest") != "longest" else ""

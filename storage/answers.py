@@ -5,14 +5,17 @@ from __future__ import annotations
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import sqlalchemy as sa
 
 from storage import tables
 from storage.database import Database
 from storage.views import Predictions
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 BLOCK = 250
 """Jobs whose predictions are read together."""
@@ -57,4 +60,6 @@ class Answers:
 
 
 def _array(packed: bytes) -> npt.NDArray[np.int32]:
+    import numpy as np
+
     return np.frombuffer(zlib.decompress(packed), dtype="<i4")

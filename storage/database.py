@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import sqlalchemy.event
 import sqlalchemy.exc
 
-from storage import errors, plain, settings, tables
+from storage import addresses, errors, plain, tables
 from storage.driver_errors import translated
 
 BUSY_TIMEOUT = 30.0
@@ -64,7 +64,7 @@ class Database:
     @property
     def address(self) -> str:
         """The address without its password."""
-        return settings.redact(self._engine.url.render_as_string(hide_password=False))
+        return addresses.redact(self._engine.url.render_as_string(hide_password=False))
 
     @classmethod
     def open(cls, address: str, *, readonly: bool = False, busy_timeout: float = BUSY_TIMEOUT) -> Database:
@@ -301,7 +301,7 @@ def _state(connection: sa.Connection) -> SchemaState:
 
 
 def _where(connection: sa.Connection) -> str:
-    return settings.redact(connection.engine.url.render_as_string(hide_password=False))
+    return addresses.redact(connection.engine.url.render_as_string(hide_password=False))
 
 
 def _require_fit(connection: sa.Connection) -> None:

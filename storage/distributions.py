@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _TINY = 1e-300
 """In place of a zero that would be divided by."""
@@ -48,6 +50,8 @@ def t_upper_tail(t: float, df: float) -> float:
 
 def binomial_cdf(n: int, p: float) -> npt.NDArray[np.float64]:
     """P(Bin(n, p) <= k) for k = 0 … n, summed from logarithms so that a large n does not underflow."""
+    import numpy as np
+
     k = np.arange(n)
     steps = np.log(n - k) - np.log(k + 1) + math.log(p) - math.log1p(-p)
     logs = n * math.log1p(-p) + np.concatenate(([0.0], np.cumsum(steps)))

@@ -11,8 +11,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from storage import distributions
 
 AGREE = 0.25
@@ -70,6 +68,8 @@ class Difference:
 
 def of(values: Sequence[float]) -> Estimate:
     """The mean of independent values; ValueError for fewer than two."""
+    import numpy as np
+
     if len(values) < 2:
         raise ValueError(f"{len(values)} values tell no variance")
     found = np.asarray(values, dtype=np.float64)
@@ -87,6 +87,8 @@ def combined(jobs: Sequence[Estimate]) -> Estimate:
         raise ValueError("no job, no mean")
     if len(jobs) == 1:
         return jobs[0]
+    import numpy as np
+
     means = np.array([one.mean for one in jobs])
     spread, own = float(means.var(ddof=1)) / len(jobs), sum(one.variance for one in jobs) / len(jobs) ** 2
     own_df = sum(one.df for one in jobs)

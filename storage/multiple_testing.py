@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """Each p adjusted for the number of tests, in the order given: reject where it is at most the wanted rate.
@@ -15,6 +13,8 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     false on average, where the tests are independent or positively dependent (Benjamini & Yekutieli 2001), as tests
     on one machine are. Raises ValueError for a p outside 0 … 1.
     """
+    import numpy as np
+
     p = np.asarray(p_values, dtype=np.float64)
     if not np.all((p >= 0) & (p <= 1)):
         raise ValueError("a p is a number from 0 to 1")

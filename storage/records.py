@@ -352,10 +352,11 @@ class LatencyMeasurement:
     variance_within: float  # of log gains, between rounds of a pair
     stopped: str  # "precision" (a search: its bracket is narrow enough) or "max_seconds"
     measured_s: float  # time in legs and warm-up
-    overhead: Mapping[str, float]  # seconds by phase: prepare, inputs, start, load, warm-up, legs, wait, …
+    overhead: Mapping[str, float]  # seconds by phase of the rest: prepare, inputs, start, load, wait, close, …
     flags: tuple[str, ...] = ()  # "disturbed", "threads", "wide", …
     input_digest: str | None = None  # of the token ids
     notes: tuple[str, ...] = ()  # sentences for people
+    measuring: Mapping[str, float] = field(default_factory=dict)  # measured_s by phase: warm-up, legs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

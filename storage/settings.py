@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import pydantic
 import pydantic_settings
 
-from storage import errors, store_address
+from storage import database_setting, errors, store_address
 from storage.addresses import has_password, redact, without_password
 
 __all__ = ["Settings", "has_password", "load", "redact", "without_password"]
@@ -62,7 +62,7 @@ class Settings(pydantic_settings.BaseSettings):
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="QUANTFLEET_", frozen=True, extra="forbid")
 
     # no address is in the record's repr: it may hold a password
-    database: str = pydantic.Field(default="sqlite:///quantfleet.db", repr=False)  # SQLAlchemy address
+    database: str = pydantic.Field(default=database_setting.DEFAULT, repr=False)  # SQLAlchemy address
     broker: str = pydantic.Field(default="", repr=False)  # Redis address; empty: the embedded file queue
     serve_token: str = pydantic.Field(default="", repr=False)  # what `quantfleet serve` asks for; empty: made anew
     store: str = pydantic.Field(default="", repr=False)  # where a fleet shares prepared models; empty: nowhere

@@ -13,12 +13,13 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from storage import distributions, estimates, records
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 LEVEL = 0.95
 """Confidence level of every interval that is shown."""
@@ -30,7 +31,7 @@ t_quantile = distributions.t_quantile
 """Quantile of Student's t: `t_quantile(p, df)`."""
 
 Step = Literal["round", "pair"]
-Numbers = npt.NDArray[np.floating] | Sequence[float]
+Numbers: TypeAlias = "npt.NDArray[np.floating] | Sequence[float]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +84,8 @@ def gain_interval(rounds: Sequence[PairedRound], level: float = LEVEL) -> GainEs
     """
     if not rounds:
         raise ValueError("a gain needs at least one round")
+    import numpy as np
+
     groups = _groups(rounds)
     means = np.array([group.mean() for group in groups])
     between, within = _components(groups)
@@ -172,6 +175,8 @@ def percentile(
     for a single group. Withheld, with the reason, for a sample smaller than `samples_needed(q)`. The value is numpy's
     default (linear) quantile.
     """
+    import numpy as np
+
     samples = np.asarray(samples_s, dtype=np.float64)
     needed = samples_needed(q)
     if len(samples) < needed:
@@ -202,6 +207,8 @@ def paired_accuracy(
     if rows == 0 or len(baseline_predictions) != rows or len(strategy_predictions) != rows:
         lengths = f"{len(baseline_predictions)}, {len(strategy_predictions)} and {rows}"
         raise ValueError(f"paired accuracy needs the same rows on both sides, got {lengths}")
+    import numpy as np
+
     baseline, strategy, right = (np.asarray(x) for x in (baseline_predictions, strategy_predictions, labels))
     lost = int(((baseline == right) & (strategy != right)).sum())
     won = int(((baseline != right) & (strategy == right)).sum())
@@ -233,6 +240,8 @@ def wilson(correct: int, rows: int, level: float = LEVEL) -> records.Interval:
 
 
 def _groups(rounds: Sequence[PairedRound]) -> list[npt.NDArray[np.float64]]:
+    import numpy as np
+
     pairs: dict[int, list[float]] = {}
     for one in rounds:
         pairs.setdefault(one.pair, []).append(one.log_gain)
@@ -260,6 +269,8 @@ def _own_variance(estimate: GainEstimate) -> float:
 
 def _components(groups: Sequence[npt.NDArray[np.float64]]) -> tuple[float, float]:
     """Variance between and within groups of unequal size by the ANOVA method (Searle et al. 1992, 3.6)."""
+    import numpy as np
+
     sizes = np.array([len(group) for group in groups])
     total, count = int(sizes.sum()), len(groups)
     within = 0.0
@@ -280,6 +291,8 @@ def _effective(below: npt.NDArray[np.bool_], q: float, groups: npt.NDArray[np.in
     Korn & Graubard (1998, Survey Methodology 24): n ÷ the design effect of the groups, less what their number leaves
     uncertain of that: (z ÷ t)² with groups - 1 degrees of freedom. Never more than there are; 0 for a single group.
     """
+    import numpy as np
+
     _, index = np.unique(groups, return_inverse=True)
     sizes, counts = np.bincount(index), np.bincount(index, weights=below)
     total, number = len(below), len(sizes)
@@ -308,6 +321,8 @@ def _order_interval(
 
 def _ranks(n: int, q: float, level: float) -> tuple[int, int]:
     """1-based ranks of the order statistics that enclose quantile `q`; 0 or n + 1 where the sample has none."""
+    import numpy as np
+
     below = distributions.binomial_cdf(n, q)  # below[k] = P(at most k of n lie under the quantile)
     tail = (1 - level) / 2
     low = int(np.searchsorted(below, tail, side="right"))

@@ -111,6 +111,7 @@ def common(
         "stopped": stopped,
         "measured_s": phases.of(*MEASURING),
         "overhead": {name: s for name, s in phases.seconds().items() if name not in MEASURING},
+        "measuring": {name: s for name, s in phases.seconds().items() if name in MEASURING},
         "flags": flags,
         "notes": notes,
     }

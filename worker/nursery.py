@@ -114,10 +114,14 @@ class Child:
             resident_peak_bytes=ended.get("peak_bytes"),
         )
 
-    def close(self) -> None:
-        """Ask the process to end, and make sure that it does."""
+    def leave(self) -> None:
+        """Ask the process to end, and do not wait for it."""
         with contextlib.suppress(channel.Closed):
             self._channel.send({"op": "exit"})
+
+    def close(self) -> None:
+        """Ask the process to end, and make sure that it does."""
+        self.leave()
         self._channel.close()
         if not self._gone():
             self.kill()
@@ -190,12 +194,18 @@ class Nursery:
         self._control: channel.Channel | None = None
         self._ended: dict[int, dict[str, Any]] = {}  # news that nobody has asked for yet
         self._wanted: set[int] = set()  # whose end somebody will ask for
+        self._living: set[int] = set()  # forked, and nothing was heard of their end yet
         self.start_s = 0.0  # what starting and importing took the last time
 
     @property
     def pid(self) -> int | None:
         """Its process id, None while it is not running."""
         return None if self._process is None else self._process.pid
+
+    @property
+    def empty(self) -> bool:
+        """Whether every process that it forked is known to have ended."""
+        return not self._living
 
     def fork(self, *, lock: int, memory_bytes: int | None = None, tick: Tick = _nothing) -> Child:
         """A fresh measured process; `lock` is the measuring lock's descriptor, which it keeps open."""
@@ -208,9 +218,13 @@ class Nursery:
                 pid = int(self._await("born", tick)["pid"])
                 self._ended.pop(pid, None)  # late news of an earlier process of that number
                 self._wanted.add(pid)
+                self._living.add(pid)
             except channel.Closed:
                 self.stop()
                 raise errors.ChildDied(f"the {self.family} nursery ended while it forked") from None
+            except BaseException:  # its answer is still to come, and would be taken for the next one's
+                self.stop()
+                raise
         return Child(pid, ours, stderr, self)
 
     def ending(self, pid: int, within_s: float) -> dict[str, Any] | None:
@@ -222,7 +236,7 @@ class Nursery:
             except channel.Closed:
                 return None
             if message is not None and message["event"] == "ended":
-                self._keep(message)
+                self._hear(message)
         found = self._ended.pop(pid, None)
         if found is not None:
             self._wanted.discard(pid)
@@ -244,6 +258,7 @@ class Nursery:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        self._living.clear()
 
     def _alive(self, tick: Tick) -> channel.Channel:
         if self._process is not None and self._process.poll() is not None:
@@ -271,6 +286,9 @@ class Nursery:
             raise errors.ChildFailed(
                 f"the {self.family} nursery did not start (exit code {code})", trace=self._log_tail()
             ) from None
+        except BaseException:
+            self.stop()
+            raise
         self.start_s = time.monotonic() - began
         if ready["threads"] != 1:
             self.stop()
@@ -287,12 +305,14 @@ class Nursery:
             if message["event"] == event:
                 return message
             if message["event"] == "ended":
-                self._keep(message)
+                self._hear(message)
         raise channel.Closed
 
-    def _keep(self, news: dict[str, Any]) -> None:
-        if news["pid"] in self._wanted:
-            self._ended[news["pid"]] = news
+    def _hear(self, message: dict[str, Any]) -> None:
+        """News of an end."""
+        if message["pid"] in self._wanted:
+            self._ended[message["pid"]] = message
+        self._living.discard(message["pid"])
 
     def _log_tail(self) -> str:
         if self._log is None or not self._log.exists():

@@ -153,7 +153,23 @@ def _tokens(
     place: station.Station, op: str, case: records.Case, extra: dict[str, object], tick: Tick
 ) -> tuple[Path, str]:
     dataset = None if case.dataset is None else records.to_document(case.dataset)
-    request = {"model": records.to_document(case.model), "dataset": dataset, "cache": str(place.settings.cache)}
+    request = {
+        **{"model": records.to_document(case.model), "dataset": dataset, "cache": str(place.settings.cache)},
+        **extra,
+    }
+    asked = keys.digest([op, request])
+    known = place.tokens.get(asked)
+    if known is not None and place.inputs.touch(known[0].parent.name):  # another worker may have evicted it since
+        return known
     with place.child(PREPARER, tick) as child:
-        made = child.ask(op, {**request, **extra}, tick=tick)
-    return Path(made["path"]), made["digest"]
+        made = child.ask(op, request, tick=tick)
+    found = Path(made["path"]), made["digest"]
+    if _pinned(case):
+        place.tokens[asked] = found
+    return found
+
+
+def _pinned(case: records.Case) -> bool:
+    """Whether model and dataset are known by their content: others may have changed when the next job comes."""
+    named = (case.model, case.dataset)
+    return all(one is None or one.digest is not None for one in named)

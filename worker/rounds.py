@@ -178,6 +178,8 @@ def ended_together(phases: Phases) -> Iterator[list[nursery.Child]]:
     finally:
         with phases("close"):
             for child in children:
+                child.leave()
+            for child in children:
                 child.close()
 
 

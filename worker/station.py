@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 
@@ -29,8 +30,10 @@ class Station:
         self.policy = policy.Policy(config)
         self.cpus = sorted(os.sched_getaffinity(0))
         self.prepared: dict[str, records.Artifact] = {}  # recipe → artifact, this process only
+        self.tokens: dict[str, tuple[Path, str]] = {}  # what was asked → file of token ids and its digest, likewise
         self.artifacts = ArtifactStore(config.cache / ARTIFACTS)
-        self.aside = tuple(ArtifactStore(config.cache / name) for name in (INPUTS, COMPILED))
+        self.inputs = ArtifactStore(config.cache / INPUTS)
+        self.aside = (self.inputs, ArtifactStore(config.cache / COMPILED))
         self._nurseries: dict[str, nursery.Nursery] = {}
         self._lock: int | None = None
 
@@ -105,13 +108,15 @@ class Station:
         return int(psutil.virtual_memory().total * MEMORY_SHARE)
 
     def recover(self) -> None:
-        """End every measured process (their nurseries too), after a failure that may have left one behind."""
+        """End every measured process that a failure left behind, and its nursery; the others import nothing again."""
         for one in self._nurseries.values():
-            one.stop()
+            if not one.empty:
+                one.stop()
 
     def close(self) -> None:
         """End every nursery and all its children."""
-        self.recover()
+        for one in self._nurseries.values():
+            one.stop()
         self._nurseries.clear()
 
 

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from storage import errors, keys, records, settings, strategies
-from worker import environment, fitness, hardware, kinship
+from storage import errors, keys, records, strategies
+from worker import environment, hardware, kinship
 
 Options = Mapping[str, Any]
 Tell = Callable[[Mapping[str, Any]], None]
@@ -39,6 +39,9 @@ def probe(options: Options, tell: Tell) -> Mapping[str, Any]:
 
 def doctor(options: Options, tell: Tell) -> Mapping[str, Any]:
     """The findings on this host; options are settings (`database`, `broker`, …) that stand before the environment."""
+    from storage import settings
+    from worker import fitness  # with Celery and SQLAlchemy: every run asks `probe`, which needs neither
+
     findings = fitness.fitness(settings.load(**options), os.environ)
     return {"findings": [dataclasses.asdict(finding) for finding in findings]}
 
@@ -62,6 +65,7 @@ def inspect(options: Options, tell: Tell) -> Mapping[str, Any]:
     reason = strategies.unsupported(strategy, hardware.probe(os.environ), environment.probe(os.environ))
     if reason is not None:
         raise errors.StrategyError(reason)
+    from storage import settings
     from worker.engine import operations
 
     model = records.from_document(records.ModelRef, options["model"])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
 
-from scheduler import changes, quantities
-from scheduler.changes import Asked
-from scheduler.cli import bars, changes_export, changes_table, common, export
+from scheduler import quantities
+from scheduler.cli import bars, common, export
 from scheduler.filters import Filter, choice
-from scheduler.regressions import Rule
 from storage import errors
 from storage.database import Database
+
+if TYPE_CHECKING:
+    from scheduler.changes import Asked  # with eight modules behind it: every other question does without
 
 PANEL = "Against an earlier measurement"
 
@@ -111,6 +112,9 @@ def asked(
     for option, value in without.items():
         if value:
             raise errors.QueryError(f"{option} says nothing of changes; leave it out")
+    from scheduler.changes import Asked
+    from scheduler.regressions import Rule
+
     rule = Rule(
         fdr=_rate(fdr),
         margin=None if fail_on_regression is None else quantities.percent("--fail-on-regression", fail_on_regression),
@@ -139,6 +143,9 @@ def show(
     as_csv: bool,
 ) -> bool:
     """Print what changed; whether the command is to fail for it. QueryError where a gate has nothing to judge."""
+    from scheduler import changes
+    from scheduler.cli import changes_export, changes_table
+
     found = changes.find(db, asked, wanted, study=study, kinds=kinds, include_disturbed=disturbed, watch=_watched)
     if as_json:
         common.print_json(**changes_export.document(found))

@@ -6,14 +6,16 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from scheduler import fleet, resolve, study_lines
-from scheduler import study as studies
-from storage import errors, queries, records, settings
+from storage import errors, queries, records
 from storage.database import Database
+
+if TYPE_CHECKING:
+    from scheduler import resolve  # the models of a study file are built when one is read: most commands read none
+    from storage import settings
 
 BAD_ENDS = frozenset({"failed", "dead"})
 """States of jobs that make a command end with exit code 1."""
@@ -47,6 +49,9 @@ def read_study(
     elsewhere: bool = False,
 ) -> resolve.Resolved:
     """A study file with everything that it names; `elsewhere`: absolute paths may be those of other machines."""
+    from scheduler import resolve
+    from scheduler import study as studies
+
     given = studies.overrides(models or [])
     more = studies.overrides(data or [], "--data", "train=./train.parquet")
     loaded = studies.load(path, models=given, dataset=dataset, datasets=more)
@@ -75,6 +80,8 @@ def job_document(job: queries.JobView) -> dict[str, Any]:
 
 def stored_study(db: Database, given: str | None) -> tuple[queries.StudyView, str]:
     """As `fleet.study_of`, but a study file stands for its name too."""
+    from scheduler import fleet, study_lines
+
     if given is not None and Path(given).suffix in (".yaml", ".yml") and Path(given).is_file():
         given = str(study_lines.read(Path(given)).data.get("name", given))
     return fleet.study_of(db, given)

@@ -7,15 +7,16 @@ import dataclasses
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scheduler.across import Across
-from scheduler.cli import across_export
 from scheduler.compare import Comparison
 from scheduler.paired import Accuracy
-from scheduler.reasons import Difference
 from storage import records
 from storage.views import ResultView
+
+if TYPE_CHECKING:
+    from scheduler.across import Across
+    from scheduler.reasons import Difference
 
 _ACCURACY = {
     "accuracy": "accuracy",
@@ -81,6 +82,8 @@ def as_json(**lists: Iterable[Mapping[str, Any]]) -> str:
 
 def comparison_json(rows: Iterable[Comparison], beside: Across | None, told: Iterable[Difference] = ()) -> str:
     """Comparisons one by one, and side by side where there are several platforms; `told`: why gains differ."""
+    from scheduler.cli import across_export
+
     return as_json(
         comparisons=map(flat_comparison, rows),
         across=across_export.matrices(beside) if beside else [],

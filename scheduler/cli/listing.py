@@ -6,16 +6,18 @@ import datetime
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scheduler import predicate
 from scheduler.cli import export, sheets, tables
 from scheduler.filters import choice
 from storage import columns, errors, metrics
 from storage.columns import Kind
 from storage.views import ResultView
+
+if TYPE_CHECKING:
+    from scheduler import predicate
 
 WhereOption = Annotated[
     str | None,
@@ -52,7 +54,11 @@ class Order:
 
 def test_of(where: str | None) -> predicate.Predicate:
     """The test that `--where` asks for; everything fits without one."""
-    return predicate.compiled(where, FIELDS) if where is not None else lambda view: True
+    if where is None:
+        return lambda view: True
+    from scheduler import predicate
+
+    return predicate.compiled(where, FIELDS)
 
 
 def columns_of(given: str | None) -> tuple[str, ...] | None:

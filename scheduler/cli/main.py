@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.metadata
 import os
@@ -120,6 +121,7 @@ def options(
 def run() -> None:
     """Entry of the `quantfleet` command: runs it and turns errors into a message and an exit code."""
     debug = "--debug" in sys.argv or os.environ.pop("QUANTFLEET_DEBUG", "") == "1"
+    gc.disable()  # imports make many objects and no garbage to look for
     try:
         command = typer.main.get_command(app)
         code = command.main(standalone_mode=False)
@@ -140,6 +142,8 @@ def run() -> None:
         text = str(exc) if known else f"unexpected {type(exc).__name__}: {exc} (--debug shows where)"
         _say(f"error: {text}", debug)
         sys.exit(FAILED)
+    finally:
+        gc.enable()
 
 
 def _click(exc: Exception) -> int:
@@ -158,6 +162,8 @@ def _say(text: str, debug: bool) -> None:
 def _load(name: str, target: str) -> click.Command:
     module, _, attribute = target.partition(":")
     found = getattr(importlib.import_module(module), attribute)
+    gc.freeze()  # what was imported stays
+    gc.enable()
     if isinstance(found, typer.Typer):
         group = typer.main.get_command(found)
         group.name = name

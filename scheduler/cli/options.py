@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from storage import errors, settings
+from storage import addresses, errors
 
 
 def _secretless(ctx: typer.Context, param: typer.CallbackParam, value: str | None) -> str | None:
     """An address as it was given; SettingsError when it holds a password, which every user of the machine can read."""
-    if value is not None and settings.has_password(value):
+    if value is not None and addresses.has_password(value):
         raise errors.SettingsError(
             f"--{param.name}: this address holds a password, and every user of this machine can read a command line "
             f"(ps): put the address into QUANTFLEET_{str(param.name).upper()} or the settings file quantfleet.toml"
@@ -23,11 +23,11 @@ def _secretless(ctx: typer.Context, param: typer.CallbackParam, value: str | Non
 
 def study_names(incomplete: str) -> Iterator[str]:
     """Names of the stored studies that begin so; none when the database does not answer at once."""
-    from storage import queries
+    from storage import database_setting, queries
     from storage.database import Database
 
     try:
-        with Database.open(settings.load().database, readonly=True, busy_timeout=1.0) as db:
+        with Database.open(database_setting.address(None), readonly=True, busy_timeout=1.0) as db:
             names = dict.fromkeys(one.name for one in queries.study_names(db))
     except errors.QuantfleetError:
         return

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from scheduler import compare, pivot
-from scheduler.cli import across_table, common, tables
+from scheduler import compare
+from scheduler.axes import AXES
+from scheduler.cli import common, tables
 from scheduler.compare import Comparison
 from scheduler.filters import choice
-from scheduler.pivot import Cell, Pivot, Row, Table
 from storage import errors, metrics, records
+
+if TYPE_CHECKING:
+    from scheduler.pivot import Cell, Pivot, Row, Table
 
 OverOption = Annotated[
     str | None,
-    typer.Option("--over", metavar="AXIS", help=f"What the columns are: {', '.join(pivot.AXES)}"),
+    typer.Option("--over", metavar="AXIS", help=f"What the columns are: {', '.join(AXES)}"),
 ]
 
 _CELL = (
@@ -32,7 +35,7 @@ _CELL = (
 
 def check(axis: str | None, without: Mapping[str, bool]) -> None:
     """QueryError for an unknown axis, and for options that another layout has."""
-    choice("over", axis, tuple(pivot.AXES))
+    choice("over", axis, tuple(AXES))
     for option, given in without.items():
         if axis is not None and given:
             raise errors.QueryError(f"{option} and --over exclude one another")
@@ -40,6 +43,8 @@ def check(axis: str | None, without: Mapping[str, bool]) -> None:
 
 def show(rows: Sequence[Comparison], axis: str, platforms: Iterable[records.Platform], *, as_json: bool) -> None:
     """Print the comparisons with this axis on the columns; QueryError where none has anything on it."""
+    from scheduler import pivot
+
     found = pivot.pivot(rows, axis, platforms)
     if not found.tables:
         raise errors.QueryError(f"--over {axis}: no result has any {axis} to tell apart")
@@ -100,6 +105,8 @@ def _pace(row: Comparison) -> str | None:
 
 
 def _range(row: Row) -> str:
+    from scheduler.cli import across_table
+
     if row.low is None or row.high is None:
         return tables.NOTHING
     low, high = metrics.ratio(row.low), metrics.ratio(row.high)
@@ -120,6 +127,8 @@ def _reasons(table: Table) -> list[str]:
 
 
 def _legend(found: Pivot) -> Iterator[Text]:
+    from scheduler.cli import across_table
+
     yield _dim("×gain: baseline's time ÷ the strategy's on the same host (above ×1 is faster) [95 % interval]")
     yield _dim(
         "* the interval excludes ×1; below: the strategy's p50, or rows/s; range: least and greatest gain of a row"

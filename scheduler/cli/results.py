@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from scheduler import across, limits, reasons, stored
 from scheduler import compare as comparing
-from scheduler.cli import across_reasons, across_table, changes, export, listing, over, paging, sheets, tables
+from scheduler import limits, stored
+from scheduler.cli import changes, export, listing, over, paging, sheets, tables
 from scheduler.cli.options import DatabaseOption
 from scheduler.compare import Comparison
 from scheduler.filters import Filter, choice
-from storage import errors, metrics, queries, records, settings
+from storage import database_setting, errors, metrics, queries, records
 from storage.database import Database
 from storage.views import ResultView
+
+if TYPE_CHECKING:
+    from scheduler import across, reasons  # for several machines side by side: imported when there are
 
 KINDS = ("latency", "throughput", "server", "tensor", "accuracy")
 
@@ -159,6 +162,8 @@ def compare(
         elif rows:
             show(shown, beside, details=details)
             if explain:
+                from scheduler.cli import across_reasons
+
                 _print(across_reasons.render(told, several=beside is not None))
             _mention_more(len(rows) - len(shown), "comparison")
             _mention_left_out(db, found.disturbed)
@@ -235,6 +240,8 @@ def show(rows: Sequence[Comparison], beside: across.Across | None = None, *, det
     """Print a comparison for people, as wide as the terminal: machines side by side where there are several."""
     width = _console().width
     if beside is not None:
+        from scheduler.cli import across_table
+
         _print(across_table.render(beside, width))
     if beside is None or details:
         _print(tables.comparison(rows, width))
@@ -247,6 +254,8 @@ def _explained(
 ) -> list[reasons.Difference]:
     if beside is None:
         return []
+    from scheduler import reasons
+
     return reasons.explain(beside, queries.results(db, study=study, kind=kind or SHOWN), queries.ceilings(db))
 
 
@@ -261,6 +270,8 @@ def _told_whole(db: Database, views: Sequence[ResultView], format_: str) -> Sequ
 def _side_by_side(db: Database, rows: Sequence[Comparison], sort: str | None) -> across.Across | None:
     """The rows by platform; None where fewer than two platforms have any."""
     ordered = sort_rows(sorted(rows, key=comparing.case_order), sort, group=_case)
+    from scheduler import across
+
     found = across.across(ordered, queries.platforms(db).values())
     return found if len(found.columns) > 1 else None
 
@@ -338,7 +349,7 @@ def _check(kind: str | None, sort: str | None, as_json: bool, as_csv: bool) -> N
 
 
 def _open(database: str | None) -> Database:
-    return Database.open(settings.load(database=database).database, readonly=True)
+    return Database.open(database_setting.address(database), readonly=True)
 
 
 def _nothing(db: Database, study: str | None) -> str:

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from scheduler import fleet, local
 from scheduler.cli.options import BrokerOption, DatabaseOption
 from storage import errors, settings
 from storage.catalogue import registry
@@ -42,6 +41,8 @@ def worker(
     config = config.model_copy(update={"labels": {**config.labels, **labels(label or [])}})
     check(config)
     sys.stdout.flush()
+    from scheduler import local
+
     environ = dict(local.worker_environment(config))
     os.execve(sys.executable, [sys.executable, "-P", "-m", "worker.launcher"], environ)  # noqa: S606 - our own
 
@@ -61,6 +62,8 @@ def labels(pairs: Sequence[str]) -> dict[str, str]:
 
 def check(config: settings.Settings) -> None:
     """Refuse early what can never work: SettingsError; UserError without the worker's libraries."""
+    from scheduler import fleet
+
     fleet.require_postgres(config)
     if not config.broker:
         raise errors.SettingsError(

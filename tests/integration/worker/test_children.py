@@ -53,6 +53,38 @@ def test_a_killed_child_is_told_with_its_signal_and_the_next_one_works(place: st
             assert other.pid != child.pid
 
 
+def test_recovering_ends_what_a_failure_left_behind_and_nothing_else(place: station.Station) -> None:
+    with place.exclusive(_nothing):
+        with place.child("torch", _nothing):
+            pass
+        before = place.nursery("torch").pid
+        place.recover()
+        assert place.nursery("torch").pid == before, "a nursery without a child was ended"
+
+        left = psutil.Process(place.fork("torch", _nothing).pid)
+        place.recover()
+        assert psutil.wait_procs([left], timeout=3)[1] == [], "a measured process was left behind"
+
+
+def test_a_fork_that_is_given_up_leaves_nothing_that_the_next_one_could_take_for_its_own(
+    place: station.Station,
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop() -> None:
+        raise Stop
+
+    with place.exclusive(_nothing):
+        with place.child("torch", _nothing):
+            pass
+        with pytest.raises(Stop):
+            place.fork("torch", stop)
+        with place.child("torch", _nothing) as child:
+            assert child.ask("memory")["peak_bytes"] > 0
+            assert psutil.Process(child.pid).ppid() == place.nursery("torch").pid
+
+
 def test_a_child_that_stops_answering_is_killed_when_its_time_is_over(place: station.Station) -> None:
     with place.exclusive(_nothing):
         child = place.fork("torch", _nothing)

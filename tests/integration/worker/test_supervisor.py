@@ -44,6 +44,13 @@ def _latency(model: records.ModelRef, strategy: str, threads: int = 1) -> record
     )
 
 
+def _nursery_of_torch(place: station.Station) -> int | None:
+    """The process id of the nursery, which runs."""
+    with place.exclusive(lambda: None), place.child("torch", lambda: None):
+        pass
+    return place.nursery("torch").pid
+
+
 @pytest.mark.parametrize("strategy", ["torch/int8-dynamic", "onnxruntime/fp32"])
 def test_a_latency_job_stores_a_gain_with_its_raw_samples(
     db: Database, place: station.Station, model: records.ModelRef, strategy: str
@@ -167,11 +174,13 @@ def test_a_broken_checkpoint_fails_at_once_with_its_reason(
         (broken / file.name).write_bytes(data[: len(data) // 2] if file.suffix == ".safetensors" else data)
     ref = records.ModelRef(name="broken", source="local", location=str(broken))
     job_id = _submit(db, place, _latency(ref, "torch/int8-dynamic"))
+    before = _nursery_of_torch(place)
 
     assert supervisor.run_job(place, db, job_id) == "failed"
 
     (view,) = queries.results(db)
     assert "damaged weights" in (view.message or "")
+    assert place.nursery("torch").pid == before, "the next job would have to import everything again"
 
 
 def test_a_busy_database_delays_a_result_and_does_not_lose_it(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import errors, settings
+from storage import database_setting, errors, settings
 
 SECRET = 'database = "postgresql://me:geheim@host/db"\n'
 
@@ -176,3 +176,24 @@ def test_the_bound_of_prepared_models_is_finite_and_in_gib() -> None:
     for wrong in ("0", "-1", "inf", "nan", "much"):
         with pytest.raises(errors.SettingsError, match="setting 'artifacts_gib'"):
             settings.load(artifacts_gib=wrong)
+
+
+@pytest.mark.parametrize("given", [None, "sqlite:///given.db", "given.db"])
+@pytest.mark.parametrize("environ", [{}, {"DATABASE": "postgresql://me@host/db"}, {"DATABASE": "a.db", "HOST": "one"}])
+@pytest.mark.parametrize("file", ["", 'database = "sqlite:///file.db"\n'])
+def test_the_database_alone_is_found_where_all_settings_find_it(
+    given: str | None, environ: dict[str, str], file: str, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(f"QUANTFLEET_{name}", value)
+    if file:
+        write(alone / "quantfleet.toml", file)
+
+    assert database_setting.address(given) == settings.load(database=given).database
+
+
+def test_a_broken_settings_file_is_told_by_a_command_that_wants_the_database_alone(alone: Path) -> None:
+    write(alone / "quantfleet.toml", "database = ")
+
+    with pytest.raises(errors.SettingsError, match="settings file"):
+        database_setting.address("sqlite:///given.db")
