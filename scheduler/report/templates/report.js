@@ -232,9 +232,12 @@
       row.hidden = !allowed[Number(row.dataset.k)];
       if (row.dataset.n !== undefined) { every += 1; rows += row.hidden ? 0 : 1; }
     }
+    for (const part of document.querySelectorAll("figure[data-part]")) {
+      const plot = data.plots.find((one) => one.name === part.dataset.part);
+      part.hidden = !plot.data.some((trace) => trace.customdata.some((slice) => allowed[slice]));
+    }
     for (const note of document.querySelectorAll("[data-none]"))  // of a section whose parts are all left out
-      note.hidden = document.querySelector("#plot-" + note.dataset.none + "-0") === null ||
-        [...note.parentElement.querySelectorAll("div[data-k]")].some((part) => !part.hidden);
+      note.hidden = [...note.parentElement.querySelectorAll("div[data-k], figure[data-part]")].some((part) => !part.hidden);
     shown.value = rows + " of " + every + " cases shown";
     offer(wanted);
     redraw(false);
