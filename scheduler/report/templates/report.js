@@ -145,6 +145,7 @@
     };
     const [low, high] = ends(traces.filter((trace) => trace.visible !== "legendonly"));
     const [least, most] = ends(traces);
+    if (least === most) return { tickvals: [least], ticktext: [(prefix || "") + least] };
     const span = high / low;
     const steps = span > 12 ? [1, 2, 5] : span > 3 ? [1, 1.5, 2, 3, 4, 5, 7]
       : [1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9];
