@@ -361,7 +361,7 @@ def _digest_note(groups: Sequence[Sequence[ResultView]]) -> str:
 
 def shape(row: Any) -> str:
     """Input and threads of anything that has both: `b1×l16, 2 threads`; "accuracy" for what has neither."""
-    return "accuracy" if row.input is None else f"{_short(row.input)}, {threads(row.threads)}"
+    return "accuracy" if row.input is None else f"{short(row.input)}, {threads(row.threads)}"
 
 
 def threads(count: int | None) -> str:
@@ -369,7 +369,7 @@ def threads(count: int | None) -> str:
     return "threads unknown" if count is None else metrics.counted(count, "thread")
 
 
-def _short(label: str) -> str:
+def short(label: str) -> str:
     """A layer's name by its end, which tells layers of a model apart: tables are narrow."""
     name, comma, rows = label.partition(",")
     if len(name) <= LABEL_WIDTH or "." not in name:

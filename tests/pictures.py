@@ -48,7 +48,7 @@ def take(page: chromium.Page, source: Path, picture: Picture, target: Path) -> N
     """Open a report as the picture wants it, and keep what the window shows."""
     page.look(picture.width, picture.height, dark=picture.dark)
     page.open(source.resolve().as_uri())
-    page.until("document.querySelector('.plot .main-svg') || !document.querySelector('.plot')")
+    page.until("typeof Plotly !== 'undefined'")  # the page unpacks it
     if picture.section:
         page.value(f"document.getElementById('{picture.section}').scrollIntoView({{behavior: 'instant'}})")
         time.sleep(SETTLE_S)  # what is drawn above moves the section

@@ -53,6 +53,7 @@ class Line:
     slice: int
     place: Place
     found: Comparison
+    name: str  # the strategy, with its baseline where the case has several of them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,12 +213,21 @@ def _lines(
     rows: Iterable[Comparison], known: Mapping[Any, int], places: Sequence[Place], slices: Slices
 ) -> tuple[Line, ...]:
     """By model, input, threads, then platform: what is read together stands together."""
-    lines = []
-    for number, row in enumerate(sorted(rows, key=_line_order)):
+    lines, ordered = [], sorted(rows, key=_line_order)
+    baselines: dict[tuple[Any, ...], set[str]] = {}
+    for row in ordered:
+        baselines.setdefault(_called(row), set()).add(row.baseline)
+    for number, row in enumerate(ordered):
         place = known[row.hardware_key, row.environment_key]
         at = slices.number(row.model, row.input, row.threads, place)
-        lines.append(Line(number=number, slice=at, place=places[place], found=row))
+        name = row.strategy if len(baselines[_called(row)]) == 1 else f"{row.strategy} over {row.baseline}"
+        lines.append(Line(number=number, slice=at, place=places[place], found=row, name=name))
     return tuple(lines)
+
+
+def _called(row: Comparison) -> tuple[Any, ...]:
+    """What gains over different baselines share, wherever they were measured."""
+    return row.model, row.input, row.threads, row.strategy
 
 
 def _line_order(row: Comparison) -> tuple[Any, ...]:
@@ -323,7 +333,7 @@ def _states(lines: Iterable[Line]) -> dict[str, int]:
 
 def _sentences(beside: across.Across) -> tuple[str, ...]:
     found = [
-        sentence
+        f"{model.name}: {sentence}" if len(beside.models) > 1 else sentence
         for model in beside.models
         for sentence in (*across_notes.flips(model), *across_notes.differences(model))
     ]

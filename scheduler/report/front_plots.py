@@ -64,7 +64,7 @@ def _points(
             "symbol": symbol if on else f"{symbol}-open",
             "size": [_diameter(point.row.artifact_bytes) for point in points],
         },
-        "hovertemplate": "%{hovertext}<br>%{x:.4g}, %{y:.4g}",
+        "hovertemplate": "%{hovertext}: %{x:.4g}, %{y:.4g}",
     }
     for side, objective in zip("xy", axes, strict=True):
         scale = _AXES[objective.name].scale

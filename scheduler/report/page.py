@@ -16,6 +16,7 @@ import os
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from scheduler import alike, amounts, compare, labels
+from scheduler import alike, amounts, compare, labels, points
 from scheduler.report import figures, front, front_plots, plots, spread, weights
 from scheduler.report.contents import Report, Slice
 from storage import errors, metrics
@@ -154,6 +155,7 @@ def environment() -> jinja2.Environment:
         "counted": metrics.counted,
         "interval": _interval,
         "amount": amounts.text,
+        "short": lambda label: NOTHING if label is None else compare.short(label),
         "points": _points,
         "when": _when,
         "isa": lambda names: ", ".join(alike.isa_summary(names)),
@@ -198,12 +200,11 @@ def _digests(scripts: Iterable[str]) -> str:
 
 
 def _start(report: Report) -> dict[str, Any]:
-    """The choice that the page opens with: the first case that has a gain."""
-    numbered = [line for line in report.lines if line.found.gain is not None]
-    if not numbered:
-        return {}
-    first = report.slices[numbered[0].slice]
-    return {"model": first.model, "input": first.input, "threads": first.threads}
+    """The choice that the page opens with: the case with the most gains, a call of a model rather than an operation."""
+    rows = [line.found for line in report.lines if line.found.gain is not None]
+    cases = Counter((row.model, row.input, row.threads) for row in rows if row.kind in points.KINDS)
+    cases = cases or Counter((row.model, row.input, row.threads) for row in rows)
+    return dict(zip(("model", "input", "threads"), max(cases, key=cases.__getitem__), strict=True)) if cases else {}
 
 
 def _packages(report: Report) -> list[tuple[str, list[str]]]:

@@ -176,8 +176,8 @@ def waterfall(found: Waterfall, number: int) -> Plot:
                 "name": "product so far",
                 "y": names,
                 "x": [four(step.product) for step in found.steps],
-                "error_x": whiskers([_product(step) for step in found.steps], 1.0, GREY),
-                "marker": {"color": GREY, "symbol": "diamond", "size": 9},
+                "error_x": {**whiskers([_product(step) for step in found.steps], 1.0, COLOURS[4]), "thickness": 2},
+                "marker": {"color": COLOURS[4], "symbol": "diamond", "size": 9, "line": {"color": GREY, "width": 1}},
                 "customdata": [found.slice] * len(found.steps),
                 "hovertemplate": "×%{x:.2f} so far<extra></extra>",
             },
@@ -209,8 +209,8 @@ def weight(found: Weight, number: int) -> Plot:
         f"xaxis{'' if n == 1 else n}": {"title": {"text": title}, "domain": [(n - 1) * 0.345, (n - 1) * 0.345 + 0.31]}
         for n, title in enumerate(titles, 1)
     }
-    sides = {f"yaxis{n}": {"anchor": f"x{n}", "type": "log", "showticklabels": False} for n in (2, 3)}
-    counts = {"title": {"text": "count"}, "type": "log"}
+    sides = {f"yaxis{n}": {"anchor": f"x{n}", "type": "log", "dtick": 1, "showticklabels": False} for n in (2, 3)}
+    counts = {"title": {"text": "count"}, "type": "log", "dtick": 1}
     return Plot(
         name=f"weight-{number}",
         alt=f"Histograms of the weight {found.layer}: its values, its integers under the first scheme, and the errors "
@@ -230,7 +230,7 @@ def _gain_trace(report: Report, place: Place, number: int, lines: Iterable[Line]
         "mode": "markers",
         "name": plain(place.name),
         "x": [four(value) for value in values],
-        "y": [plain(row.strategy) for row in rows],
+        "y": [plain(line.name) for line in own],
         "customdata": [line.slice for line in own],
         "error_x": {**whiskers([_interval(row) for row in rows], 1.0, colour_of(number)), "thickness": 1.5, "width": 3},
         "marker": {
@@ -257,7 +257,7 @@ def _boxes(side: str, colour: str, own: Sequence[spread.Spread], lines: dict[int
         "type": "box",
         "orientation": "h",
         "name": side,
-        "y": [plain(lines[one.line].found.strategy) for one in own],
+        "y": [plain(lines[one.line].name) for one in own],
         "q1": [at(one, 0.25, 0.4, 0.5) for one in own],
         "median": [at(one, 0.5) for one in own],
         "q3": [at(one, 0.75, 0.6, 0.5) for one in own],
@@ -273,7 +273,7 @@ def _curve(one: spread.Spread, line: Line) -> Figure:
     known = [(q, value) for q, value in zip(spread.GRID, one.quantiles_s, strict=True) if value is not None]
     own = [(q, value) for q, value in known if q >= 0.5]
     return {
-        "name": plain(line.found.strategy),
+        "name": plain(line.name),
         "x": [_tail(q) for q, _ in own],
         "y": [_ms(value) for _, value in own],
         "meta": {"slice": one.slice},

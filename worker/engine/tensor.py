@@ -62,7 +62,7 @@ def prepare_operand(model: records.ModelRef, spec: records.TensorSpec, cache: Pa
     Raises ModelError for a layer that the model does not have (the nearest ones are named) or that has no matrix.
     """
     layer = None if spec.shape is not None else layers.find(model, spec.layer or "")
-    weight = _random(spec.shape) if layer is None else layer.weight
+    weight = layer.weight if layer is not None else _random(spec.shape or (1, 1))
     digest = layers.digest(weight)
     store = ArtifactStore(cache / INPUTS)
     recipe = {"operand": digest, "facts": _FACTS}

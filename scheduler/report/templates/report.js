@@ -145,6 +145,7 @@
     };
     const [low, high] = ends(traces.filter((trace) => trace.visible !== "legendonly"));
     const [least, most] = ends(traces);
+    if (least === most) return { tickvals: [least], ticktext: [(prefix || "") + least] };
     const span = high / low;
     const steps = span > 12 ? [1, 2, 5] : span > 3 ? [1, 1.5, 2, 3, 4, 5, 7]
       : [1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9];
@@ -232,9 +233,12 @@
       row.hidden = !allowed[Number(row.dataset.k)];
       if (row.dataset.n !== undefined) { every += 1; rows += row.hidden ? 0 : 1; }
     }
+    for (const part of document.querySelectorAll("figure[data-part]")) {
+      const plot = data.plots.find((one) => one.name === part.dataset.part);
+      part.hidden = !plot.data.some((trace) => trace.customdata.some((slice) => allowed[slice]));
+    }
     for (const note of document.querySelectorAll("[data-none]"))  // of a section whose parts are all left out
-      note.hidden = document.querySelector("#plot-" + note.dataset.none + "-0") === null ||
-        [...note.parentElement.querySelectorAll("div[data-k]")].some((part) => !part.hidden);
+      note.hidden = [...note.parentElement.querySelectorAll("div[data-k], figure[data-part]")].some((part) => !part.hidden);
     shown.value = rows + " of " + every + " cases shown";
     offer(wanted);
     redraw(false);

@@ -79,3 +79,18 @@ def test_noise_tells_how_often_a_baseline_is_covered_by_its_own_interval() -> No
 def test_nothing_measured_makes_an_empty_report() -> None:
     found = contents.report([], [], reports.about())
     assert (found.lines, found.places, found.tops, found.states) == ((), (), (), {})
+
+
+def test_gains_over_several_baselines_in_one_case_name_theirs() -> None:
+    operations = [
+        fleets.latency(fleets.EPYC, kind="tensor", input="768×768", strategy="mul/int8", baseline=baseline)
+        for baseline in ("mul/fp32", "matmul/fp32")
+    ]
+    found = reports.report([*operations, fleets.latency(fleets.EPYC)])
+    assert {line.name for line in found.lines} == {"mul/int8 over mul/fp32", "mul/int8 over matmul/fp32", INT8}
+
+
+def test_another_tool_s_gain_is_no_top() -> None:
+    (top,) = reports.report([fleets.latency(fleets.EPYC, 9.0, flags=("foreign",)), fleets.latency(fleets.EPYC)]).tops
+    assert top.fastest is not None
+    assert top.fastest.found.gain == 2.0

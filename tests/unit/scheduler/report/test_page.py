@@ -133,8 +133,10 @@ def test_each_section_says_what_it_lacks(linked: str) -> None:
 def test_a_page_of_many_lines_opens_on_one_case() -> None:
     few = page.data(reports.two_machines(), [])
     assert few["start"] == {}
-    many = reports.report([fleets.latency(fleets.EPYC, strategy=f"s{n}", threads=n % 2 + 1) for n in range(70)])
-    assert page.data(many, [])["start"] == {"model": "minilm", "input": "b1×l16", "threads": 1}
+    calls = [fleets.latency(fleets.EPYC, strategy=f"s{n}", threads=2 - (n > 60)) for n in range(70)]
+    operations = [fleets.latency(fleets.EPYC, kind="tensor", input="8×8", strategy=f"mul/{n}") for n in range(99)]
+    many = reports.report([*calls, *operations])
+    assert page.data(many, [])["start"] == {"model": "minilm", "input": "b1×l16", "threads": 2}
 
 
 def test_a_file_is_replaced_at_once_or_not_at_all(tmp_path: Path) -> None:
