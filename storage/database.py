@@ -268,8 +268,9 @@ def _ask_the_idle(engine: sa.Engine) -> None:
         except engine.dialect.loaded_dbapi.Error as exc:
             raise sqlalchemy.exc.InvalidatePoolError from exc
 
-    for name, act in {"connect": used, "checkin": used, "checkout": check}.items():
-        sqlalchemy.event.listen(engine, name, act)
+    sqlalchemy.event.listen(engine, "connect", used)
+    sqlalchemy.event.listen(engine, "checkin", used)
+    sqlalchemy.event.listen(engine, "checkout", check)
 
 
 def _configure_postgres(driver: Any, statements: Sequence[str]) -> None:

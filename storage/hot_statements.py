@@ -17,7 +17,7 @@ def unblocked() -> sa.ColumnElement[bool]:
     """Whether every job that a job waits for has come to its end, however that was."""
     first, link = job.alias("first"), tables.job_after
     waits = sa.select(link.c.job_id).join(first, first.c.id == link.c.after_id)
-    return ~sa.exists(waits.where(link.c.job_id == job.c.id, tables.in_state("queued", "running", of=first)))
+    return ~sa.exists(waits.where(link.c.job_id == job.c.id, tables.stands("queued", "running", of=first)))
 
 
 _OF_JOB = sa.bindparam("of_job", type_=sa.String)
@@ -34,7 +34,7 @@ TAKE = (
     sa.update(job)
     .where(
         job.c.id == _OF_JOB,
-        tables.in_state("queued"),
+        tables.stands("queued"),
         job.c.not_before_at <= tables.now(),
         ~job.c.cancelling,
         unblocked(),
@@ -59,7 +59,7 @@ TAKE = (
 BEGIN_ATTEMPT = sa.insert(attempt).values(state="running", started_at=tables.now())
 """job_id, token, number, host, platform_key."""
 
-_HELD = (job.c.id == _OF_JOB, job.c.token == _OF_TOKEN, tables.in_state("running"))
+_HELD = (job.c.id == _OF_JOB, job.c.token == _OF_TOKEN, tables.stands("running"))
 
 RENEW = sa.update(job).where(*_HELD).values(lease_until_at=tables.now() + _LEASE).returning(job.c.cancelling)
 """of_job, of_token, to_lease: a lease goes on; no row when somebody else has the job."""
@@ -69,7 +69,7 @@ RENEW_TELLING = RENEW.values(progress=sa.bindparam("to_progress", type_=tables.J
 
 FINISH = (
     sa.update(job)
-    .where(job.c.id == _OF_JOB, job.c.token == _OF_TOKEN, tables.in_state("queued", "running"))
+    .where(job.c.id == _OF_JOB, job.c.token == _OF_TOKEN, tables.stands("queued", "running"))
     .values(state="done", finished_at=tables.now(), lease_until_at=None, message=None, detail=None)
     .returning(job.c.host)
 )

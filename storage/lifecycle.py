@@ -170,7 +170,7 @@ def adopt(db: Database, host: str) -> list[str]:
 
 def cancel(db: Database, job_ids: Iterable[str]) -> int:
     """Take jobs back: waiting ones end at once, running ones at their next heartbeat. How many that concerns."""
-    waiting, running = tables.in_state("queued"), sa.and_(tables.in_state("running"), ~job.c.cancelling)
+    waiting, running = tables.stands("queued"), sa.and_(tables.stands("running"), ~job.c.cancelling)
     ended = {"state": "cancelled", "finished_at": tables.now(), "message": "cancelled before it ran", "detail": None}
     count = 0
     with db.transaction() as connection:
@@ -216,7 +216,7 @@ def outcome(failure: records.Failure, *, crashes: int, errors: int, cancelling: 
 
 
 def _held(claim: records.Claim) -> tuple[sa.ColumnElement[bool], ...]:
-    return job.c.id == claim.job_id, job.c.token == claim.token, tables.in_state("running")
+    return job.c.id == claim.job_id, job.c.token == claim.token, tables.stands("running")
 
 
 def _settle(connection: sa.Connection, row: sa.Row[Any], failure: records.Failure, *, final: bool = False) -> str:
@@ -315,7 +315,8 @@ def _store_result(
 ) -> None:
     who = {"job_id": claim.job_id, "token": claim.token, "host": host, "platform_key": claim.platform_key}
     values = rows.result(measurement, claim.case.model)
-    connection.execute(hot_statements.STORE, {**who, **values})
+    # what a kind has no number for is left out: psycopg takes a statement of many parameters apart each time
+    connection.execute(hot_statements.STORE, {k: v for k, v in {**who, **values}.items() if v is not None})
     if legs:
         connection.execute(sa.insert(tables.sample), rows.samples(claim.job_id, legs))
     if isinstance(measurement, records.AccuracyMeasurement):

@@ -124,7 +124,7 @@ def _take_budgets(connection: sa.Connection, planned: Sequence[records.PlannedJo
     for budget, found in budgets.items():
         document = records.to_document(budget)
         for chunk in statements.chunks(found):
-            waiting = (job.c.key.in_(chunk), tables.in_state("queued"), job.c.budget_document != document)
+            waiting = (job.c.key.in_(chunk), tables.stands("queued"), job.c.budget_document != document)
             connection.execute(sa.update(job).where(*waiting).values(budget_document=document))
 
 

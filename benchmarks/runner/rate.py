@@ -1,6 +1,6 @@
 """Jobs a second from submit to result, beside bare Celery tasks on the same Redis.
 
-One host is the real thing: launcher, Celery worker, supervisor. More are simulated by two worker processes, see
+One host is the real thing: launcher, Celery worker, supervisor. More are simulated by a few worker processes, see
 `benchmarks.runner.simulated`, ten hosts to a platform; the bare workers are as many, with the same queues.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -15,14 +17,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import celery
+
+from benchmarks import common
 from benchmarks.runner import bare, processes, servers
 from benchmarks.runner.servers import Servers
 from storage import broker, hosts, lifecycle, noop, outbox, queries, settings, tables
 from storage.database import Database
 from tests import builders
-
-WORKERS = 2
-"""Processes that simulate many hosts."""
 
 HOSTS_OF_A_PLATFORM = 10
 
@@ -45,29 +47,47 @@ class Row:
 def options(parser: argparse.ArgumentParser) -> None:
     """What can be asked for."""
     parser.add_argument("--hosts", type=int, nargs="+", default=[1, 10], help="1 is a real one, more are simulated")
+    parser.add_argument("--workers", type=int, default=8, help="processes that simulate many hosts, at most ten")
+    parser.add_argument("--memory", action="store_true", help="servers' files in memory: what a job costs but the disk")
     parser.add_argument("--jobs", type=int, default=2000, help="jobs, and bare tasks, for each row")
 
 
 def run(asked: argparse.Namespace) -> None:
     """Print a row for each number of hosts."""
+    if asked.memory:
+        tempfile.tempdir = "/dev/shm"  # noqa: S108 - what else is memory
+    with common.scratch() as folder:
+        print(f"fsync of 8 KiB here: {1e3 * _fsync_s(folder):.2f} ms (median)")
     print("| hosts | jobs/s | commits a job | bare Celery tasks/s | ratio |")
     print("| ---: | ---: | ---: | ---: | ---: |")
     for count in asked.hosts:
         with servers.running() as running:
-            row = _row(running, count, asked.jobs)
+            row = _row(running, count, asked.jobs, min(asked.workers, count, HOSTS_OF_A_PLATFORM))
         ratio = row.jobs_per_s / row.bare_per_s
         cells = (f"{row.jobs_per_s:.0f}", f"{row.commits:.2f}", f"{row.bare_per_s:.0f}", f"{ratio:.2f}")
         print(f"| {count} | {' | '.join(cells)} |", flush=True)
 
 
-def _row(running: Servers, count: int, jobs: int) -> Row:
+def _fsync_s(folder: Path) -> float:
+    taken = []
+    with (folder / "file").open("wb") as stream:
+        for _ in range(50):
+            stream.write(bytes(8192))
+            stream.flush()
+            began = time.perf_counter()
+            os.fsync(stream.fileno())
+            taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def _row(running: Servers, count: int, jobs: int, workers: int) -> Row:
     address = running.make_database("quantfleet")
     lock = running.folder / "lock"
     config = running.config(address, host="host0", lock=lock)
     with Database.open(address) as db:
         platforms = [] if count == 1 else _join(db, count)
         with ExitStack() as stack:
-            _start(stack, running, config, platforms)
+            _start(stack, running, config, platforms, workers)
             routes = platforms or [queries.hosts(db)[0].platform.key]
             _jobs(db, config, routes, WARM_UP)
             time.sleep(1.5)  # Postgres tells its counts once a second
@@ -76,10 +96,8 @@ def _row(running: Servers, count: int, jobs: int) -> Row:
             time.sleep(1.5)
             commits = (servers.commits(db) - before) / jobs
     queues = [broker.queue_of(key) for key in routes]
-    listening = [queues[n::WORKERS] for n in range(WORKERS) if queues[n::WORKERS]]
-    if count == 1:
-        listening = [broker.queues_of(routes[0], config.host)]
-    bare_rate = _bare(running, config, queues, listening, jobs)
+    listening = queues if platforms else broker.queues_of(routes[0], config.host)
+    bare_rate = _bare(running, config, queues, [listening] * workers, jobs)
     return Row(hosts=count, jobs_per_s=rate, commits=commits, bare_per_s=bare_rate)
 
 
@@ -91,7 +109,9 @@ def _join(db: Database, count: int) -> list[str]:
     return [platform.key for platform in platforms]
 
 
-def _start(stack: ExitStack, running: Servers, config: settings.Settings, platforms: Sequence[str]) -> None:
+def _start(
+    stack: ExitStack, running: Servers, config: settings.Settings, platforms: Sequence[str], workers: int
+) -> None:
     folder = running.folder / "workers"
     environment = {
         "QUANTFLEET_DATABASE": config.database,
@@ -106,7 +126,7 @@ def _start(stack: ExitStack, running: Servers, config: settings.Settings, platfo
         processes.wait_for_log(folder, "serving as")
         return
     module = "benchmarks.runner.simulated"
-    lines = [[module, "worker", str(folder), *platforms[n::WORKERS]] for n in range(WORKERS) if platforms[n::WORKERS]]
+    lines = [[module, "worker", str(folder), f"{n}/{workers}", *platforms] for n in range(workers)]
     stack.enter_context(processes.started(folder, [*lines, [module, "launchers"]], environment))
     processes.wait_ready(folder, len(lines))
 
@@ -149,7 +169,7 @@ def _bare(
         return _send(app, queues, count, folder)
 
 
-def _send(app: bare.celery.Celery, queues: Sequence[str], count: int, folder: Path) -> float:
+def _send(app: celery.Celery, queues: Sequence[str], count: int, folder: Path) -> float:
     before = bare.done(folder)
     began = time.monotonic()
     for n in range(count):

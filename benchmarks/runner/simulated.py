@@ -1,13 +1,14 @@
 """Many hosts in a few processes: what their workers do with jobs, and what their launchers do every 15 s.
 
-    python -m benchmarks.runner.simulated worker FOLDER PLATFORM...
+    python -m benchmarks.runner.simulated worker FOLDER NUMBER/WORKERS PLATFORM...
     python -m benchmarks.runner.simulated launchers
 
 Settings come from the environment, hosts and platforms from the database. A worker is a Celery worker that listens to
-the queues of its platforms; the hosts of a platform take turns with its jobs, each with its own station, measuring lock
-and spool, by the code of a real host from the message to the stored result. All hosts of a process share its database
-connection, and no two of them work at the same moment. The launchers' process does for every host, every 15 s, what a
-launcher does: it is seen, and takes its turn as the reconciler.
+the queues of all platforms and stands for its share of their hosts, which take turns with their platform's jobs, each
+with its own station, measuring lock and spool, by the code of a real host from the message to the stored result. All
+hosts of a process share its database connection, and no two of them work at the same moment. The launchers' process
+does for every host, every 15 s, what a launcher does: it is seen, delivers its spool, and takes its turn as the
+reconciler.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from worker import logs, spool, station, supervisor
 class Hosts:
     """The hosts of some platforms, each with its station; opened in the pool process, after the fork."""
 
-    def __init__(self, config: settings.Settings, folder: Path, platforms: Sequence[str]) -> None:
-        self._config, self._folder, self._platforms = config, folder, frozenset(platforms)
+    def __init__(self, config: settings.Settings, folder: Path, number: int, workers: int) -> None:
+        self._config, self._folder, self._number, self._workers = config, folder, number, workers
         self._turns: dict[str, Iterator[station.Station]] = {}
         self._database: Database | None = None
 
@@ -45,18 +46,18 @@ class Hosts:
     def _stations(self, db: Database) -> dict[str, Iterator[station.Station]]:
         found: dict[str, list[station.Station]] = {}
         for view in queries.hosts(db):
-            if view.platform.key in self._platforms:
-                folder = self._folder / view.name
-                own = {"host": view.name, "lock": Path(f"{folder}.lock"), "cache": folder}
-                made = station.Station(self._config.model_copy(update=own), view.platform)
-                found.setdefault(broker.queue_of(view.platform.key), []).append(made)
-        return {queue: itertools.cycle(stations) for queue, stations in found.items()}
+            folder = self._folder / view.name
+            own = {"host": view.name, "lock": Path(f"{folder}.lock"), "cache": folder}
+            made = station.Station(self._config.model_copy(update=own), view.platform)
+            found.setdefault(broker.queue_of(view.platform.key), []).append(made)
+        return {queue: itertools.cycle(all_[self._number :: self._workers]) for queue, all_ in found.items()}
 
 
-def work(config: settings.Settings, folder: Path, platforms: Sequence[str]) -> None:
+def work(config: settings.Settings, folder: Path, share: str, platforms: Sequence[str]) -> None:
     """Serve the platforms' queues until killed."""
     app = broker.app(config, [broker.queue_of(key) for key in platforms])
-    mine = Hosts(config, folder, platforms)
+    number, _, workers = share.partition("/")
+    mine = Hosts(config, folder, int(number), int(workers))
 
     @app.task(name=broker.TASK, ignore_result=True, bind=True)  # type: ignore[untyped-decorator]
     def run_job(task: Any, message: Mapping[str, Any]) -> None:
@@ -97,7 +98,7 @@ def main() -> None:
     if sys.argv[1] == "launchers":
         launch(config)
     else:
-        work(config, Path(sys.argv[2]), sys.argv[3:])
+        work(config, Path(sys.argv[2]), sys.argv[3], sys.argv[4:])
 
 
 if __name__ == "__main__":
