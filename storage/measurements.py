@@ -7,9 +7,14 @@ from typing import Any
 
 from storage import records
 from storage.ceilings import CeilingsMeasurement
+from storage.noop import NoopMeasurement
 
 Measurement = (
-    records.LatencyMeasurement | records.AccuracyMeasurement | records.PrepareMeasurement | CeilingsMeasurement
+    records.LatencyMeasurement
+    | records.AccuracyMeasurement
+    | records.PrepareMeasurement
+    | CeilingsMeasurement
+    | NoopMeasurement
 )
 """What comes of a job; throughput, server and tensor jobs give kinds of latency measurements."""
 
@@ -21,4 +26,5 @@ BY_KIND: Mapping[str, type[Any]] = {
     "accuracy": records.AccuracyMeasurement,
     "prepare": records.PrepareMeasurement,
     "ceilings": CeilingsMeasurement,
+    "noop": NoopMeasurement,
 }

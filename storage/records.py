@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -20,9 +21,11 @@ SCHEMA_VERSION = 1
 PROTOCOL_VERSION = 1
 """Version of the way of measuring; part of the job key: numbers taken otherwise are other numbers."""
 
-Kind = Literal["latency", "throughput", "server", "tensor", "accuracy", "prepare", "ceilings"]
+Kind = Literal["latency", "throughput", "server", "tensor", "accuracy", "prepare", "ceilings", "noop"]
+"""What is done; `noop` (storage.noop) is for tests of the delivery alone."""
+
 Prepare = Literal["host", "once"]
-Source = Literal["hub", "local", "random", "none"]  # none: storage.ceilings.MACHINE alone
+Source = Literal["hub", "local", "random", "none"]  # none: what is about no model
 Side = Literal["baseline", "strategy"]
 JobState = Literal["queued", "running", "done", "unsupported", "failed", "dead", "cancelled"]
 
@@ -161,7 +164,8 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """One point of the matrix: kind × model × strategy × threads × input; a `ceilings` case has its kind alone."""
+    """One point of the matrix: kind × model × strategy × threads × input; a `ceilings` or `noop` case has its
+    kind alone."""
 
     kind: Kind
     model: ModelRef
@@ -515,8 +519,10 @@ def from_document(cls: type[T], document: Mapping[str, Any]) -> T:
 
 
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {name: _plain(getattr(value, name)) for name in _names(type(value))}
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -537,7 +543,18 @@ def _build(hint: Any, value: Any) -> Any:
     if origin is collections.abc.Mapping and dataclasses.is_dataclass(typing.get_args(hint)[1]):
         return {name: _build(typing.get_args(hint)[1], item) for name, item in value.items()}
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        known = {f.name for f in dataclasses.fields(hint)}
-        return hint(**{k: _build(hints[k], v) for k, v in value.items() if k in known})
+        hints = _hints(hint)
+        return hint(**{k: _build(hints[k], v) for k, v in value.items() if k in hints})
     return value
+
+
+@functools.cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """The types of a record's fields: reading them out of their texts takes longer than all the rest."""
+    hints = typing.get_type_hints(cls)
+    return {one.name: hints[one.name] for one in dataclasses.fields(cls)}
+
+
+@functools.cache
+def _names(cls: type[Any]) -> tuple[str, ...]:
+    return tuple(one.name for one in dataclasses.fields(cls))

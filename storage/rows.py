@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from storage import ceilings, keys, plain, records, tables
+from storage import ceilings, keys, noop, plain, records, tables
 from storage.measurements import Measurement
 
 Row = dict[str, Any]
 
 _VERSIONS = ("torch", "transformers", "onnxruntime")
+
+_WITHOUT_SIDES = (ceilings.CeilingsMeasurement, noop.NoopMeasurement)
+"""Measurements about no strategy."""
 
 
 def model(ref: records.ModelRef) -> Row:
@@ -53,29 +56,51 @@ def environment(platform: records.Platform) -> Row:
 
 def job(job_id: str, planned: records.PlannedJob, position: int) -> Row:
     """A row of `job` as planned; the caller adds the times."""
-    case, spec = planned.case, planned.case.input
-    return {
-        "id": job_id,
-        "key": planned.key,
-        "kind": case.kind,
-        "model_key": keys.digest(keys.model_identity(case.model)),
-        "model": case.model.name,
-        "strategy": case.strategy,
-        "baseline": case.baseline,
-        "threads": case.threads,
-        "batch": None if spec is None else spec.batch,
-        "length": spec.length if spec is not None and isinstance(spec.length, int) else None,
-        "padding": None if spec is None else spec.padding,
-        "instances": case.instances,
-        "input": case.label,
-        "case_document": records.to_document(case),
-        "budget_document": records.to_document(planned.budget),
-        "platform_key": planned.platform_key,
-        "wanted_host": planned.wanted_host,
-        "replica": planned.replica,
-        "position": position,
-        "state": "queued",
-    }
+    return JobRows().row(job_id, planned, position)
+
+
+class JobRows:
+    """Rows of `job`, one after the other; what many jobs share is worked out once."""
+
+    def __init__(self) -> None:
+        self._models: dict[int, tuple[records.ModelRef, str]] = {}  # held, so that no other gets its id
+        self._budgets: dict[records.Budget, Row] = {}
+
+    def row(self, job_id: str, planned: records.PlannedJob, position: int) -> Row:
+        """A row as planned; the caller adds the times."""
+        case, spec = planned.case, planned.case.input
+        return {
+            "id": job_id,
+            "key": planned.key,
+            "kind": case.kind,
+            "model_key": self._model_key(case.model),
+            "model": case.model.name,
+            "strategy": case.strategy,
+            "baseline": case.baseline,
+            "threads": case.threads,
+            "batch": None if spec is None else spec.batch,
+            "length": spec.length if spec is not None and isinstance(spec.length, int) else None,
+            "padding": None if spec is None else spec.padding,
+            "instances": case.instances,
+            "input": case.label,
+            "case_document": records.to_document(case),
+            "budget_document": self._budget(planned.budget),
+            "platform_key": planned.platform_key,
+            "wanted_host": planned.wanted_host,
+            "replica": planned.replica,
+            "position": position,
+            "state": "queued",
+        }
+
+    def _model_key(self, ref: records.ModelRef) -> str:
+        if id(ref) not in self._models:
+            self._models[id(ref)] = ref, keys.digest(keys.model_identity(ref))
+        return self._models[id(ref)][1]
+
+    def _budget(self, budget: records.Budget) -> Row:
+        if budget not in self._budgets:
+            self._budgets[budget] = records.to_document(budget)
+        return self._budgets[budget]
 
 
 def document(measurement: Measurement) -> Row:
@@ -142,14 +167,14 @@ def unique_jobs(jobs: Iterable[records.PlannedJob]) -> list[records.PlannedJob]:
 
 
 def _model_digest(measurement: Measurement) -> str | None:
-    if isinstance(measurement, ceilings.CeilingsMeasurement):
+    if isinstance(measurement, _WITHOUT_SIDES):
         return None
     found: str | None = {**measurement.strategy.artifact.facts, **measurement.strategy.facts}.get("model_digest")
     return found
 
 
 def _numbers(measurement: Measurement) -> Row:
-    if isinstance(measurement, ceilings.CeilingsMeasurement):
+    if isinstance(measurement, _WITHOUT_SIDES):
         return {"measured_s": measurement.measured_s}
     own = side(measurement.strategy)
     if isinstance(measurement, records.LatencyMeasurement):

@@ -73,6 +73,7 @@ class Settings(pydantic_settings.BaseSettings):
     labels: Labels = pydantic.Field(default_factory=dict)  # this host's, for selectors: region=eu,rack=3
     pinned: bool = False  # workers: refuse models and datasets of the hub whose revision is no commit
     pickle: bool = False  # workers of a fleet: load pickled checkpoints when the study vouches for them
+    noop: bool = False  # workers: do jobs that compute nothing, for tests of the delivery
     events: bool = False  # workers of a fleet: tell Flower and its like what they do
     memory_gib: float | None = pydantic.Field(default=None, gt=0)  # a measured process's bound; None: 90 % of all
     artifacts_gib: float = pydantic.Field(default=20.0, gt=0, allow_inf_nan=False)  # kept of prepared models

@@ -17,6 +17,7 @@ from worker import (
     delivery,
     gains,
     latency,
+    noop,
     patience,
     preparing,
     server,
@@ -221,6 +222,8 @@ def _measure_admitted(
 ) -> tuple[Measurement, Sequence[records.Leg]]:
     if case.kind == "ceilings":
         return ceilings.measure(place, tick, tell)
+    if case.kind == "noop":
+        return noop.measure(place.settings), ()
     for side in case.sides:
         platform = place.platform
         about = operations if case.kind == "tensor" else strategies

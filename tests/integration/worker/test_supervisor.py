@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from storage import database, errors, hosts, keys, lifecycle, queries, records
+from storage import database, errors, hosts, keys, lifecycle, noop, queries, records
 from storage.database import Database
 from tests import builders
 from worker import spool, station, supervisor
@@ -296,3 +296,18 @@ def _answers_of_claim(monkeypatch: pytest.MonkeyPatch, answers: list[str]) -> No
         return claimed
 
     monkeypatch.setattr(lifecycle, "claim", claim)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_job_that_computes_nothing_is_done_where_the_worker_was_told_so_only(
+    db: Database, place: station.Station, allowed: bool
+) -> None:
+    mine = station.Station(place.settings.model_copy(update={"noop": allowed}), place.platform)
+    (job_id,) = lifecycle.add(db, [noop.job(place.platform.key, 0)])
+
+    said = supervisor.run_job(mine, db, job_id)
+
+    (view,) = queries.results(db)
+    assert said == view.state == ("done" if allowed else "unsupported")
+    assert ("QUANTFLEET_NOOP=true allows it" in (view.message or "")) is not allowed
+    assert [one.state for one in queries.attempts(db, job_id)] == [view.state]

@@ -94,6 +94,7 @@ WRONG = [
     ("max_seconds: 0", "5: max_seconds: expected more than 0, not 0"),
     ("max_seconds: ten", "5: max_seconds: expected a number, not 'ten'"),
     ("kinds: []", "5: kinds: is empty"),
+    ("kinds: [noop]", "5: kinds[0]: expected 'latency', 'throughput', 'server', 'tensor' or 'accuracy', not 'noop'"),
     (
         "kinds: [latencies]",
         "5: kinds[0]: expected 'latency', 'throughput', 'server', 'tensor' or 'accuracy', not 'latencies'; did you",
