@@ -12,7 +12,7 @@ import reprlib
 import socket
 import time
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import celery
 import kombu
 import sqlalchemy.engine
 
-from storage import addresses, errors, records, settings
+from storage import addresses, errors, records, settings, statements
 
 TASK = "quantfleet.run_job"
 """The one task that there is."""
@@ -126,15 +126,43 @@ class Publisher:
         if self._in_files:
             time.sleep(FILE_ORDER_S)
 
+    def publish_all(self, wake_ups: Sequence[tuple[str, str]]) -> Iterator[Sequence[str]]:
+        """Send wake-ups, each a job's id and its queue, in this order; yields the ids of those that the broker took,
+        some at a time. Raises as `publish`: what is not yet yielded then may have been taken or not.
+        """
+        if self._in_files:
+            for job_id, queue in wake_ups:
+                self.publish(job_id, queue)
+                yield [job_id]
+            return
+        from storage import redis_transport  # which stands on this module
+
+        for some in statements.chunks(wake_ups):
+            with self._channel() as channel:
+                redis_transport.push(channel, some)
+            yield [job_id for job_id, _ in some]
+
     def waiting(self, queue: str) -> int:
         """Messages in a queue that no worker has taken yet."""
-        with translated(self._address), self._app.connection_for_write() as connection:
-            return int(connection.default_channel._size(queue))  # kombu has no public size
+        with self._channel() as channel:
+            return int(channel._size(queue))  # kombu has no public size
+
+    def empty(self, queues: Iterable[str]) -> frozenset[str]:
+        """Those of some queues in which nothing waits."""
+        names = sorted(set(queues))
+        if not names:
+            return frozenset()
+        if self._in_files:
+            return frozenset(name for name in names if not self.waiting(name))
+        from storage import redis_transport
+
+        with self._channel() as channel:
+            return frozenset(name for name, size in redis_transport.sizes(channel, names).items() if not size)
 
     def purge(self, queue: str) -> None:
         """Drop a queue's messages; their jobs are in the database all the same."""
-        with translated(self._address), self._app.connection_for_write() as connection:
-            connection.default_channel._purge(queue)
+        with self._channel() as channel:
+            channel._purge(queue)
 
     def ping(self) -> None:
         """Ask the broker for an answer; raises Unreachable, or SettingsError for what time will not mend."""
@@ -151,6 +179,12 @@ class Publisher:
     def close(self) -> None:
         """Drop the connections."""
         self._app.close()
+
+    @contextmanager
+    def _channel(self) -> Iterator[Any]:
+        """A channel of a connection of its own."""
+        with translated(self._address), self._app.connection_for_write() as connection:
+            yield connection.default_channel
 
 
 @contextmanager

@@ -28,6 +28,9 @@ IDLE_S = 20.0
 """After so many seconds between two statements of a transaction Postgres ends it: a host that was paused or lost its
 power there must not keep its job locked. Shorter than others wait for that lock."""
 
+FRESH_S = 1.0
+"""A connection to Postgres that was used so lately is taken for alive."""
+
 UPGRADE_LOCK = 0x71666C74
 """Postgres advisory lock: two upgrades at the same time run one after the other."""
 
@@ -196,9 +199,8 @@ def make_engine(url: sa.URL, *, readonly: bool = False, busy_timeout: float = BU
     # a peer that vanished without a word is noticed within half a minute, not after hours
     link = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
     options = {"postgresql_readonly": readonly}
-    engine = sa.create_engine(
-        url, pool_pre_ping=True, connect_args={"connect_timeout": 5, **link}, execution_options=options, **shared
-    )
+    engine = sa.create_engine(url, connect_args={"connect_timeout": 5, **link}, execution_options=options, **shared)
+    _ask_the_idle(engine)
     bounds = (
         f"SET lock_timeout = {round(busy_timeout * 1000)}",
         f"SET idle_in_transaction_session_timeout = {round(IDLE_S * 1000)}",
@@ -237,6 +239,29 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     begin = connection.get_execution_options().get("quantfleet_begin", "BEGIN")
     if begin:
         connection.exec_driver_sql(begin)
+
+
+def _ask_the_idle(engine: sa.Engine) -> None:
+    """Before a connection is used again that lay idle, ask whether it is alive, and replace all if it is not.
+
+    As SQLAlchemy's `pool_pre_ping`, which asks each time: a job's two transactions follow each other within
+    milliseconds where nothing is measured, and a server that went away meanwhile is told like one that goes away later.
+    """
+
+    def used(driver: Any, record: Any) -> None:
+        record.info["used"] = time.monotonic()
+
+    def check(driver: Any, record: Any, proxy: Any) -> None:
+        if time.monotonic() - record.info["used"] < FRESH_S:
+            return
+        try:
+            engine.dialect.do_ping(driver)
+        except engine.dialect.loaded_dbapi.Error as exc:
+            raise sqlalchemy.exc.InvalidatePoolError from exc
+
+    sqlalchemy.event.listen(engine, "connect", used)
+    sqlalchemy.event.listen(engine, "checkin", used)
+    sqlalchemy.event.listen(engine, "checkout", check)
 
 
 def _configure_postgres(driver: Any, statements: Sequence[str]) -> None:

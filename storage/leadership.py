@@ -25,6 +25,8 @@ def hold(db: Database, holder: str, *, every: float, duty: str = RECONCILE) -> f
     The answer is for how many seconds the duty has been done without a gap of more than three times `every`. A
     holder that is silent for twice `every` loses it, so that another can go on before that is a gap.
     """
+    if _taken(db, holder, duty):
+        return None
     until = tables.now() + 2 * every
     row = {"name": duty, "holder": holder, "until_at": until, "ticked_at": tables.now()}
     steady = sa.case((leader.c.ticked_at >= tables.now() - 3 * every, leader.c.steady_since_at), else_=tables.now())
@@ -38,6 +40,15 @@ def hold(db: Database, holder: str, *, every: float, duty: str = RECONCILE) -> f
         took = take.returning((tables.now() - leader.c.steady_since_at).label("steady_s"))
         answer = connection.execute(took).scalar_one_or_none()
     return None if answer is None else max(0.0, float(answer))
+
+
+def _taken(db: Database, holder: str, duty: str) -> bool:
+    """Whether another has the duty: of a thousand hosts that ask, all but one need to write nothing."""
+    other = sa.select(leader.c.name).where(
+        leader.c.name == duty, leader.c.holder != holder, leader.c.until_at > tables.now()
+    )
+    with db.read() as connection:
+        return connection.execute(other).first() is not None
 
 
 def resign(db: Database, holder: str, *, duty: str = RECONCILE) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from storage import errors, leadership, plain, records, rows, statements, tables
+from storage import errors, hot_statements, leadership, plain, records, rows, statements, tables
 from storage.database import Database
 from storage.measurements import Measurement
 from storage.submission import StudyText, Submitted, add, submit
@@ -51,28 +51,16 @@ def claim(db: Database, job_id: str, *, host: str, platform_key: str, lease: flo
     another platform or host, declined by this platform before, waiting for another job, or unknown. At most one of
     any number of callers gets it. A running job whose lease ran out is taken over, but not soon after a time without a
     reconciler."""
-    free = sa.and_(job.c.state == "queued", job.c.not_before_at <= tables.now(), ~job.c.cancelling, unblocked())
-    take = (
-        sa.update(job)
-        .where(job.c.id == job_id, free, *_meant_for(host, platform_key))
-        .values(
-            state="running",
-            token=job.c.token + 1,
-            attempts=job.c.attempts + 1,
-            host=host,
-            claimed_at=tables.now(),
-            lease_until_at=tables.now() + lease,
-            progress=sa.null(),
-        )
-        .returning(job.c.token, job.c.attempts, job.c.case_document, job.c.budget_document)
-    )
+    take = {"of_job": job_id, "by_host": host, "by_platform": platform_key, "to_lease": lease}
     with db.transaction() as connection:
-        _expire(connection, sa.and_(job.c.id == job_id, leadership.steady(lease)))
-        row = connection.execute(take).one_or_none()
+        row = connection.execute(hot_statements.TAKE, take).one_or_none()
+        # only what is not free may be running on a lease that ran out
+        if row is None and _expire(connection, sa.and_(job.c.id == job_id, leadership.steady(lease))):
+            row = connection.execute(hot_statements.TAKE, take).one_or_none()
         if row is None:
             return None
-        started = {"host": host, "platform_key": platform_key, "state": "running", "started_at": tables.now()}
-        connection.execute(sa.insert(attempt).values(job_id=job_id, token=row.token, number=row.attempts, **started))
+        who = {"job_id": job_id, "host": host, "platform_key": platform_key}
+        connection.execute(hot_statements.BEGIN_ATTEMPT, {**who, "token": row.token, "number": row.attempts})
     return records.Claim(
         job_id=job_id,
         token=row.token,
@@ -88,11 +76,12 @@ def renew(db: Database, claim: records.Claim, *, lease: float, progress: Mapping
 
     Raises LeaseLost when somebody else owns the job, JobCancelled when a person took it back.
     """
-    values: dict[str, Any] = {"lease_until_at": tables.now() + lease}
-    values |= {} if progress is None else {"progress": dict(progress)}
-    held = sa.update(job).where(*_held(claim)).values(values).returning(job.c.cancelling)
+    held = {"of_job": claim.job_id, "of_token": claim.token, "to_lease": lease}
+    statement = hot_statements.RENEW
+    if progress is not None:
+        statement, held = hot_statements.RENEW_TELLING, {**held, "to_progress": dict(progress)}
     with db.transaction() as connection:
-        cancelling = connection.execute(held).scalar_one_or_none()
+        cancelling = connection.execute(statement, held).scalar_one_or_none()
     if cancelling is None:
         raise errors.LeaseLost(f"job {claim.job_id}: attempt {claim.attempt} does not own it any more")
     if cancelling:
@@ -106,14 +95,12 @@ def finish(db: Database, claim: records.Claim, measurement: Measurement, legs: S
     nothing), and when the lease ran out but nobody has claimed the job since. False when the job was taken away:
     then it is kept with the attempt as superseded.
     """
-    done = {"state": "done", "finished_at": tables.now(), "lease_until_at": None, "message": None, "detail": None}
-    newest = (job.c.id == claim.job_id, job.c.token == claim.token, job.c.state.in_(["running", "queued"]))
-    fenced = sa.update(job).where(*newest).values(done).returning(job.c.host)
+    this = {"of_job": claim.job_id, "of_token": claim.token}
     with db.transaction() as connection:
-        host = connection.execute(fenced).scalar_one_or_none()
+        host = connection.execute(hot_statements.FINISH, this).scalar_one_or_none()
         if host is None:
             return _late(connection, claim, rows.document(measurement))
-        _end_attempt(connection, claim.job_id, claim.token, state="done")
+        connection.execute(hot_statements.END_ATTEMPT, {**this, "to_state": "done"})
         _store_result(connection, claim, host, measurement, legs)
     return True
 
@@ -183,7 +170,7 @@ def adopt(db: Database, host: str) -> list[str]:
 
 def cancel(db: Database, job_ids: Iterable[str]) -> int:
     """Take jobs back: waiting ones end at once, running ones at their next heartbeat. How many that concerns."""
-    waiting, running = sa.and_(job.c.state == "queued"), sa.and_(job.c.state == "running", ~job.c.cancelling)
+    waiting, running = tables.stands("queued"), sa.and_(tables.stands("running"), ~job.c.cancelling)
     ended = {"state": "cancelled", "finished_at": tables.now(), "message": "cancelled before it ran", "detail": None}
     count = 0
     with db.transaction() as connection:
@@ -228,28 +215,8 @@ def outcome(failure: records.Failure, *, crashes: int, errors: int, cancelling: 
     return Outcome(state=state, crashes=crashes, errors=errors, wait_s=wait)
 
 
-def unblocked() -> sa.ColumnElement[bool]:
-    """Whether every job that a job waits for has come to its end, however that was."""
-    first, link = tables.job.alias("first"), tables.job_after
-    open_states = first.c.state.in_(["queued", "running"])
-    waits = sa.select(link.c.job_id).join(first, first.c.id == link.c.after_id).where(open_states)
-    return ~sa.exists(waits.where(link.c.job_id == job.c.id))
-
-
 def _held(claim: records.Claim) -> tuple[sa.ColumnElement[bool], ...]:
-    return job.c.id == claim.job_id, job.c.token == claim.token, job.c.state == "running"
-
-
-def _meant_for(host: str, platform_key: str) -> tuple[sa.ColumnElement[bool], ...]:
-    """Whether a job is one for this host, on its platform as it is now."""
-    refused = sa.select(attempt.c.job_id).where(
-        attempt.c.job_id == job.c.id, attempt.c.state == "declined", attempt.c.platform_key == platform_key
-    )
-    return (
-        job.c.platform_key.in_([platform_key, records.ANY_PLATFORM]),
-        sa.or_(job.c.wanted_host.is_(None), job.c.wanted_host == host),
-        ~sa.exists(refused),
-    )
+    return job.c.id == claim.job_id, job.c.token == claim.token, tables.stands("running")
 
 
 def _settle(connection: sa.Connection, row: sa.Row[Any], failure: records.Failure, *, final: bool = False) -> str:
@@ -276,7 +243,7 @@ def _settle(connection: sa.Connection, row: sa.Row[Any], failure: records.Failur
 
 
 def _take_back(connection: sa.Connection, which: sa.ColumnElement[bool], failure: records.Failure) -> list[str]:
-    query = sa.select(job).where(job.c.state == "running", which).with_for_update(skip_locked=True)
+    query = sa.select(job).where(tables.in_state("running"), which).with_for_update(skip_locked=True)
     found = connection.execute(query).all()
     for row in found:
         state = _settle(connection, row, failure)
@@ -348,7 +315,8 @@ def _store_result(
 ) -> None:
     who = {"job_id": claim.job_id, "token": claim.token, "host": host, "platform_key": claim.platform_key}
     values = rows.result(measurement, claim.case.model)
-    connection.execute(sa.insert(tables.result).values(**who, finished_at=tables.now(), **values))
+    # what a kind has no number for is left out: psycopg takes a statement of many parameters apart each time
+    connection.execute(hot_statements.STORE, {k: v for k, v in {**who, **values}.items() if v is not None})
     if legs:
         connection.execute(sa.insert(tables.sample), rows.samples(claim.job_id, legs))
     if isinstance(measurement, records.AccuracyMeasurement):

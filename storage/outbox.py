@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from storage import broker, errors, leadership, lifecycle, records, settings, statements, tables, views
+from storage import broker, errors, hot_statements, leadership, lifecycle, records, settings, statements, tables, views
 from storage.database import Database
 
 BATCH = 5000
@@ -49,6 +48,22 @@ class Route:
         return self.platform_key == records.ANY_PLATFORM and self.wanted_host is None
 
 
+class _Queues:
+    """What waits in the broker as it was when it was first asked: many queues at a time, each once."""
+
+    def __init__(self, publisher: broker.Publisher) -> None:
+        self._publisher = publisher
+        self._asked: set[str] = set()
+        self._idle: set[str] = set()
+
+    def idle(self, queues: Iterable[str]) -> frozenset[str]:
+        """Those of some queues in which nothing waits."""
+        names = frozenset(queues)
+        self._idle |= self._publisher.empty(names - self._asked)
+        self._asked |= names
+        return names & self._idle
+
+
 def tick(db: Database, publisher: broker.Publisher, holder: str, config: settings.Settings) -> bool:
     """The reconciler's duty, to be called every `config.reconcile` seconds by everyone; whether it was ours to do.
 
@@ -80,10 +95,13 @@ def reconcile(db: Database, publisher: broker.Publisher, older_than: float) -> i
     empty: while messages wait there, waiting is all that is wrong.
     """
     sent = publish(db, publisher)
-    idle = functools.cache(lambda queue: publisher.waiting(queue) == 0)
-    for route in silent_routes(db, older_than):
-        if route.anywhere or idle(route.queue):
-            sent += _send(db, publisher, [each for each in silent(db, route, older_than) if idle(each.queue)])
+    routes, queues = silent_routes(db, older_than), _Queues(publisher)
+    idle = queues.idle(route.queue for route in routes if not route.anywhere)
+    for route in routes:
+        if route.anywhere or route.queue in idle:
+            due = silent(db, route, older_than)
+            alone = queues.idle(each.queue for each in due)
+            sent += _send(db, publisher, [each for each in due if each.queue in alone])
     return sent
 
 
@@ -115,7 +133,7 @@ def silent(db: Database, route: Route, older_than: float, *, limit: int = BATCH)
 
 
 def _ready() -> tuple[sa.ColumnElement[bool], ...]:
-    return job.c.state == "queued", job.c.not_before_at <= tables.now(), lifecycle.unblocked()
+    return tables.in_state("queued"), job.c.not_before_at <= tables.now(), hot_statements.unblocked()
 
 
 def _unanswered(older_than: float) -> sa.ColumnElement[bool]:
@@ -163,9 +181,8 @@ def _send(db: Database, publisher: broker.Publisher, due: Sequence[Due]) -> int:
 def _send_some(db: Database, publisher: broker.Publisher, due: Sequence[Due]) -> int:
     sent: list[str] = []
     try:
-        for each in due:
-            publisher.publish(each.job_id, each.queue)
-            sent.append(each.job_id)
+        for taken in publisher.publish_all([(each.job_id, each.queue) for each in due]):
+            sent += taken
     finally:
         if sent:
             mark_published(db, sent)

@@ -49,7 +49,7 @@ def jobs(
     `ended_after`: only those that came to their end after that moment of the database's clock.
     """
     ended = () if ended_after is None else (job.c.finished_at > ended_after,)
-    picked = (*_in_study(study), *_among(job.c.state, states), *ended)
+    picked = (*_in_study(study), *_in_states(states), *ended)
     query = sa.select(*_columns(job, JobView)).where(*picked).order_by(*_PLANNED)
     with db.read() as connection:
         names = _study_names(connection, picked)
@@ -288,6 +288,15 @@ def _among(column: sa.ColumnElement[Any], wanted: Any) -> Iterable[sa.ColumnElem
     if wanted is None:
         return ()
     return (column == wanted,) if isinstance(wanted, (str, int)) else (column.in_(sorted(wanted)),)
+
+
+def _in_states(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
+    """Jobs that wait or run are found by indexes that hold no others."""
+    if wanted is None:
+        return ()
+    names = {wanted} if isinstance(wanted, str) else set(wanted)
+    is_open = names and names <= records.OPEN
+    return (tables.in_state(*sorted(names)),) if is_open else _among(job.c.state, wanted)  # type: ignore[arg-type]
 
 
 def _in_study(wanted: str | None) -> Iterable[sa.ColumnElement[bool]]:

@@ -12,6 +12,7 @@ import json
 import logging
 import reprlib
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import kombu.transport.redis
@@ -52,6 +53,31 @@ class Transport(kombu.transport.redis.Transport):  # type: ignore[misc]
             log.warning("message dropped: %s", exc)
             return
         super()._deliver(message, queue)
+
+
+def push(channel: Any, wake_ups: Sequence[tuple[str, str]]) -> None:
+    """Put wake-ups, each a job's id and its queue, behind what waits there, in one exchange with the server.
+
+    What lies in Redis afterwards is what kombu's own publisher would have put there, one by one.
+    """
+    messages: dict[str, list[str]] = {}
+    for job_id, queue in wake_ups:
+        messages.setdefault(queue, []).append(json.dumps(envelope(job_id, queue)))
+    with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+        for queue, some in messages.items():
+            pipe.lpush(channel._q_for_pri(queue, 0), *some)
+        pipe.execute()
+
+
+def sizes(channel: Any, queues: Sequence[str]) -> dict[str, int]:
+    """How many messages wait in each queue, whatever their priority, in one exchange with the server."""
+    steps = channel.priority_steps
+    with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+        for queue in queues:
+            for step in steps:
+                pipe.llen(channel._q_for_pri(queue, step))
+        found = pipe.execute()
+    return {queue: sum(found[at * len(steps) : (at + 1) * len(steps)]) for at, queue in enumerate(queues)}
 
 
 def rebuilt(raw: Any, queue: str) -> dict[str, Any]:

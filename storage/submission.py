@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,10 +40,12 @@ def submit(db: Database, *, study: StudyText, jobs: Sequence[records.PlannedJob]
     planned = rows.unique_jobs(jobs)
     with db.transaction() as connection:
         study_id = store_study(connection, study)
+        there = _states(connection, planned)
         statements.insert_missing(connection, tables.model, _models(planned))
-        new = _insert_jobs(connection, planned)
-        if len(new) < len(planned):
-            _take_budgets(connection, planned)
+        new = _insert_jobs(connection, planned, there)
+        if len(new) + len(there) < len(planned):  # another submission was quicker with some
+            there = _states(connection, planned)
+        _take_budgets(connection, [each for each in planned if there.get(each.key) in records.OPEN])
         _order(connection, planned)
         _link(connection, study_id, [each.key for each in planned])
     return Submitted(study_id=study_id, new=tuple(new), existing=len(planned) - len(new))
@@ -54,7 +56,7 @@ def add(db: Database, jobs: Sequence[records.PlannedJob]) -> tuple[str, ...]:
     planned = rows.unique_jobs(jobs)
     with db.transaction() as connection:
         statements.insert_missing(connection, tables.model, _models(planned))
-        return tuple(_insert_jobs(connection, planned))
+        return tuple(_insert_jobs(connection, planned, _states(connection, planned)))
 
 
 def store_study(connection: sa.Connection, study: StudyText) -> str:
@@ -70,18 +72,35 @@ def store_study(connection: sa.Connection, study: StudyText) -> str:
 
 
 def _models(planned: Iterable[records.PlannedJob]) -> list[rows.Row]:
-    found = (rows.model(each.case.model) for each in planned)
-    return list({row["key"]: row for row in found}.values())
+    references = {id(each.case.model): each.case.model for each in planned}  # thousands of cases share one
+    return list({row["key"]: row for row in map(rows.model, references.values())}.values())
 
 
-def _insert_jobs(connection: sa.Connection, planned: Sequence[records.PlannedJob]) -> list[str]:
-    found = [rows.job(uuid.uuid4().hex, each, position) for position, each in enumerate(planned)]
+def _states(connection: sa.Connection, planned: Sequence[records.PlannedJob]) -> dict[str, str]:
+    """The states of those jobs that are there already, by their keys."""
+    found: dict[str, str] = {}
+    job = tables.job
+    for chunk in statements.chunks(planned):
+        query = sa.select(job.c.key, job.c.state).where(job.c.key.in_([each.key for each in chunk]))
+        found |= {row.key: row.state for row in connection.execute(query)}
+    return found
+
+
+def _insert_jobs(connection: sa.Connection, planned: Sequence[records.PlannedJob], there: Container[str]) -> list[str]:
+    """Insert the jobs that are not there; their ids in planned order. Rows are made as they are sent: there may be
+    many, and each is larger than its job.
+
+    Another submission may add some of them meanwhile: the database has the last word.
+    """
     times = {"created_at": tables.now(), "not_before_at": tables.now()}
     insert = statements.insert(connection, tables.job).values(times).on_conflict_do_nothing(index_elements=["key"])
-    new: set[str] = set()
-    for chunk in statements.chunks(found):
-        new.update(connection.execute(insert.returning(tables.job.c.id), chunk).scalars())
-    return [row["id"] for row in found if row["id"] in new]
+    missing = [(at, each) for at, each in enumerate(planned) if each.key not in there]
+    made, new = rows.JobRows(), list[str]()
+    for chunk in statements.chunks(missing):
+        found = [made.row(uuid.uuid4().hex, each, position) for position, each in chunk]
+        ids = set(connection.execute(insert.returning(tables.job.c.id), found).scalars())
+        new += [row["id"] for row in found if row["id"] in ids]
+    return new
 
 
 def _order(connection: sa.Connection, planned: Sequence[records.PlannedJob]) -> None:
@@ -97,14 +116,16 @@ def _order(connection: sa.Connection, planned: Sequence[records.PlannedJob]) -> 
 
 
 def _take_budgets(connection: sa.Connection, planned: Sequence[records.PlannedJob]) -> None:
+    """Give the newest budget to those of some jobs that wait."""
     job = tables.job
     budgets: dict[records.Budget, list[str]] = {}
     for each in planned:
         budgets.setdefault(each.budget, []).append(each.key)
     for budget, found in budgets.items():
+        document = records.to_document(budget)
         for chunk in statements.chunks(found):
-            waiting = sa.update(job).where(job.c.key.in_(chunk), job.c.state == "queued")
-            connection.execute(waiting.values(budget_document=records.to_document(budget)))
+            waiting = (job.c.key.in_(chunk), tables.stands("queued"), job.c.budget_document != document)
+            connection.execute(sa.update(job).where(*waiting).values(budget_document=document))
 
 
 def _link(connection: sa.Connection, study_id: str, job_keys: Sequence[str]) -> None:

@@ -13,7 +13,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISION = "0005"
+from storage import records
+
+REVISION = "0006"
 """The schema that this program reads and writes: the newest revision of the migrations."""
 
 SIDE_COLUMNS: dict[str, type[sa.types.TypeEngine[Any]]] = {
@@ -98,6 +100,12 @@ def _time(name: str, *, nullable: bool = True) -> sa.Column[Any]:
 
 def _count(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.Integer, nullable=False, server_default=sa.text("0"))
+
+
+def _where(condition: str, **columns: tuple[str, ...]) -> list[sa.Index]:
+    """Indexes, by their names, of the rows that fit a condition."""
+    only = sa.text(condition)
+    return [sa.Index(name, *of, sqlite_where=only, postgresql_where=only) for name, of in columns.items()]
 
 
 study = sa.Table(
@@ -219,10 +227,34 @@ job = sa.Table(
     _text("detail", nullable=True),  # traceback or last stderr lines
     _text("wanted_host", nullable=True),  # the one host that it is for; NULL: any of its platform
     sa.Column("instances", sa.Integer),  # processes side by side; NULL: one, or none asked for
-    sa.Index("ix_job_state_published_at", "state", "published_at"),
-    sa.Index("ix_job_state_lease_until_at", "state", "lease_until_at"),
     sa.Index("ix_job_platform_key_state", "platform_key", "state"),
+    sa.Index("ix_job_finished_at", "finished_at"),  # what has ended lately
+    # what is asked all the time: these hold only jobs that wait or run, however many have ended. None holds a lease,
+    # so that a heartbeat changes no index
+    *_where("state = 'queued' AND published_at IS NULL", ix_job_due=("state", "created_at", "position", "id")),
+    *_where("state = 'queued'", ix_job_waiting=("state", "published_at")),
+    *_where("state = 'running'", ix_job_running=("state", "host")),
 )
+
+
+def in_state(*states: records.JobState, of: sa.FromClause = job) -> sa.ColumnElement[bool]:
+    """Whether a job is in one of these states, which are written into the statement.
+
+    An index that holds only the jobs of one state is used for nothing else: neither database looks for it when the
+    state is a parameter.
+    """
+    return sa.or_(*(of.c.state == sa.literal_column(f"'{state}'", sa.String) for state in states))
+
+
+def stands(*states: records.JobState, of: sa.FromClause = job) -> sa.ColumnElement[bool]:
+    """The same of a job that is known by its key, and found by nothing else.
+
+    With `in_state` Postgres, whose statistics may be from before a large submission, could take an index of all jobs
+    that wait for quicker than the key.
+    """
+    state = sa.func.coalesce(of.c.state, sa.literal_column("''"))
+    return sa.or_(*(state == sa.literal_column(f"'{each}'", sa.String) for each in states))
+
 
 job_after = sa.Table(
     "job_after",

@@ -76,10 +76,16 @@ def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def leave_word(descriptor: int, host: str) -> None:
-    """Write `<process id> <host>` into a lock file; on a full disk the lock works without words."""
+    """Write `<process id> <host>` into a lock file, where it is not there yet: a job need not wait for the disk.
+
+    On a full disk the lock works without words.
+    """
+    word = f"{os.getpid()} {host}\n".encode()
     with contextlib.suppress(OSError):
+        if os.pread(descriptor, len(word) + 1, 0) == word:
+            return
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} {host}\n".encode(), 0)
+        os.pwrite(descriptor, word, 0)
 
 
 def _worker_lock(config: settings.Settings) -> Path:

@@ -87,7 +87,7 @@ def test_a_command_killed_between_publish_and_its_note_sends_harmless_repeats(
     fleet: Fleet, host: Host, desk: Desk
 ) -> None:
     desk.killed_at(desk.to_redis.hold(b"quantfleet.run_job", side="answered"))
-    assert len(closing.leftover(fleet)) == 1
+    assert len(closing.leftover(fleet)) == 2  # wake-ups go out many at a time
     assert [job.published_at for job in fleet.jobs()] == [None, None]
     host.start()
 

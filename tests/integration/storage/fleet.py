@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -89,9 +90,17 @@ class Queues(broker.Publisher):
         self.held[queue].append(job_id)
         self.published += 1
 
+    def publish_all(self, wake_ups: Sequence[tuple[str, str]]) -> Iterator[Sequence[str]]:
+        for job_id, queue in wake_ups:
+            self.publish(job_id, queue)
+            yield [job_id]
+
     def waiting(self, queue: str) -> int:
         self._answer()
         return len(self.held[queue])
+
+    def empty(self, queues: Iterable[str]) -> frozenset[str]:
+        return frozenset(queue for queue in queues if not self.waiting(queue))
 
     def purge(self, queue: str) -> None:
         self.held[queue].clear()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 
-from storage import broker, errors, settings
+from storage import broker, errors, redis_transport, settings
 from tests import services
 
 QUEUE = "platform.0123456789abcdef"
@@ -45,6 +48,32 @@ def test_messages_are_counted_and_dropped_queue_by_queue(queue: broker.Publisher
     assert [queue.waiting(name) for name in (QUEUE, "host.one", "any")] == [0, 1, 0]
 
 
+def test_many_wake_ups_at_once_lie_there_as_single_ones_do_and_in_their_order(
+    redis: services.Redis, queue: broker.Publisher
+) -> None:
+    queue.publish("first", QUEUE)
+    wanted = [(f"j{n}", ("host.one", QUEUE)[n % 2]) for n in range(1100)]
+
+    taken = list(queue.publish_all(wanted))
+
+    assert [job_id for some in taken for job_id in some] == [job_id for job_id, _ in wanted]
+    raw = [json.loads(text) for text in reversed(cast("list[bytes]", redis.client().lrange(QUEUE, 0, -1)))]
+    bodies = [json.loads(base64.b64decode(one["body"])) for one in raw]
+    assert [body[0][0]["job"] for body in bodies] == ["first", *(job_id for job_id, name in wanted if name == QUEUE)]
+    single, many = raw[0], raw[1]
+    assert bodies[0][1:] == bodies[1][1:]
+    assert (single["content-type"], single["content-encoding"]) == (many["content-type"], many["content-encoding"])
+    assert single["properties"]["delivery_info"] == many["properties"]["delivery_info"]
+    assert set(many["properties"]) <= {*single["properties"], "priority"}
+    assert all(redis_transport.rebuilt(one, QUEUE) for one in raw)
+
+
+def test_queues_in_which_nothing_waits_are_told_at_once(queue: broker.Publisher) -> None:
+    list(queue.publish_all([("a", QUEUE), ("b", "host.one")]))
+    assert queue.empty([QUEUE, "host.one", "any", "host.two"]) == {"any", "host.two"}
+    assert queue.empty([]) == frozenset()
+
+
 def test_publishing_leaves_nothing_behind_but_messages(redis: services.Redis, queue: broker.Publisher) -> None:
     for name in (QUEUE, "any"):
         queue.publish("job", name)
@@ -58,7 +87,8 @@ def test_a_publisher_goes_on_when_its_broker_was_restarted() -> None:
         queue = publisher(server.address)
         queue.publish("one", QUEUE)
         server.stop()
-        for act in (queue.ping, lambda: queue.publish("two", QUEUE), lambda: queue.waiting(QUEUE)):
+        many = lambda: list(queue.publish_all([("two", QUEUE)]))  # noqa: E731
+        for act in (queue.ping, lambda: queue.publish("two", QUEUE), many, lambda: queue.waiting(QUEUE)):
             began = time.monotonic()
             with pytest.raises(errors.Unreachable, match="does not answer"):
                 act()
@@ -107,8 +137,10 @@ def test_what_only_a_person_can_mend_is_no_matter_of_time(
             queue.ping,
             lambda: queue.publish("job", QUEUE),
             lambda: queue.waiting(QUEUE),
+            lambda: list(queue.publish_all([("job", QUEUE)])),
+            lambda: queue.empty([QUEUE]),
         ]
-        for act in acts[: 1 if "TLS" in message else 3]:  # only a ping finds out: Redis is silent to who speaks TLS
+        for act in acts[: 1 if "TLS" in message else None]:  # only a ping finds out: Redis is silent to who speaks TLS
             with pytest.raises(errors.SettingsError, match=message) as caught:
                 act()
             said = str(caught.value)

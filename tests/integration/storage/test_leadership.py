@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from storage import leadership, tables
 from storage.database import Database
 from tests.integration.storage import fleet
+from tests.integration.storage.test_query_plans import heard
 
 EVERY = 15.0
 
@@ -107,3 +108,10 @@ def test_nothing_is_steady_while_nobody_has_the_duty(db: Database) -> None:
     assert not steady(db, 10)
     leadership.resign(db, "one")
     assert not steady(db, 10)
+
+
+def test_who_does_not_get_the_duty_writes_nothing(db: Database) -> None:
+    hold(db, "one")
+    with heard(db) as said:
+        assert hold(db, "two") is None
+    assert [statement.split()[0] for statement, _ in said] == ["SELECT"]

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from storage import errors, hosts, leadership, lifecycle, outbox, queries, records, tables
 from storage.database import Database
 from tests import builders
+from tests.integration.storage.test_query_plans import heard
 
 PLATFORM = builders.platform()
 CRASH = records.Failure(reason="crash", message="killed", signal=9, resident_peak_bytes=7_000_000_000)
@@ -98,6 +99,18 @@ def test_submitting_again_with_another_budget_changes_waiting_jobs_only(db: Data
     with db.read() as connection:
         kept = connection.execute(sa.select(tables.job.c.budget_document).where(tables.job.c.id == done)).scalar_one()
     assert kept["max_seconds"] == 5.0
+
+
+def test_submitting_again_writes_nothing_into_jobs_that_are_there(db: Database) -> None:
+    ids = submit(db, 3)
+    lifecycle.finish(db, claim(db, ids[0]), builders.latency(), [])
+    with heard(db) as said:
+        assert submit(db, 4) != ids
+    changed = [given for statement, given in said if statement.startswith("INSERT INTO job ")]
+    assert len(changed) == 1, "one statement for the one that was missing"
+    with db.read() as connection:
+        rows = connection.execute(sa.select(tables.job.c.state, tables.job.c.attempts).order_by(tables.job.c.threads))
+        assert [tuple(row) for row in rows] == [("done", 1), ("queued", 0), ("queued", 0), ("queued", 0)]
 
 
 def test_an_accuracy_job_keeps_its_answers_row_by_row(db: Database) -> None:
