@@ -91,6 +91,7 @@ def _server(resolved: Resolved, model: Model, hardware: records.Hardware | None)
 def _calls(resolved: Resolved, model: Model, hardware: records.Hardware | None) -> Iterator[records.Case]:
     """A latency case for each input, thread count and strategy."""
     spec = resolved.study.spec
+    read = {strategy: _data(resolved, model, strategy, spec.baseline) for strategy in spec.strategies}
     for asked in resolved.study.inputs:
         for threads in thread_counts(spec.threads, hardware):
             for strategy in spec.strategies:
@@ -102,7 +103,7 @@ def _calls(resolved: Resolved, model: Model, hardware: records.Hardware | None) 
                     threads=threads,
                     input=asked,
                     dataset=model.dataset if asked.length == records.DATASET_LENGTH else None,
-                    data=_data(resolved, model, strategy, spec.baseline),
+                    data=read[strategy],
                     prepare=spec.prepare,
                 )
 

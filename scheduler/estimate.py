@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -43,8 +44,8 @@ class Estimate:
 def estimate(entries: Sequence[Entry], budget: records.Budget, typical: Typical) -> Estimate:
     """Add up what is still to be measured: planned, queued and running entries."""
     still = [entry for entry in entries if entry.state not in records.TERMINAL and entry.state != IMPOSSIBLE]
-    cases = (((entry.case.kind, entry.case.model.name, entry.case.strategy), 1) for entry in still)
-    return of_cases(cases, budget.max_seconds, typical)
+    cases = Counter((entry.case.kind, entry.case.model.name, entry.case.strategy) for entry in still)
+    return of_cases(cases.items(), budget.max_seconds, typical)
 
 
 def of_cases(cases: Iterable[tuple[CaseKey, int]], max_seconds: float, typical: Typical) -> Estimate:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scheduler import cases, preparing, resolve
@@ -78,7 +78,9 @@ class Plan:
     def against(self, existing: Mapping[str, str]) -> Plan:
         """The same plan, with the states (by job key) that the database has."""
         entries = (
-            entry if entry.state == IMPOSSIBLE else dataclasses.replace(entry, state=existing.get(entry.key, PLANNED))
+            entry
+            if entry.state in (IMPOSSIBLE, state := existing.get(entry.key, PLANNED))
+            else dataclasses.replace(entry, state=state)
             for entry in self.entries
         )
         return dataclasses.replace(self, entries=tuple(entries))
@@ -118,15 +120,14 @@ def plan(resolved: Resolved, targets: Sequence[Target], existing: Mapping[str, s
     by key.
     """
     places = list({target.route: target for target in targets}.values())
-    where = preparing.place(places)
-    entries = [
-        _entry(case, target, replica, resolved, preparing.awaited(case, where))
-        for target in places
-        for replica in range(resolved.study.spec.replicas)
-        for case in cases.cases(resolved, _hardware(target))
-    ]
-    first = _preparations(entries, where, resolved)
-    return Plan(entries=(*first, *entries), budget=budget(resolved)).against(existing or {})
+    judge = _Judge(resolved, preparing.place(places))
+    entries: list[Entry] = []
+    first: dict[str, Entry] = {}
+    for target in places:
+        once = [judge.entry(case, target) for case in cases.cases(resolved, _hardware(target))]
+        first |= _preparations(once, judge)
+        entries += _replicas(once, resolved.study.spec.replicas)
+    return Plan(entries=(*first.values(), *entries), budget=budget(resolved)).against(existing or {})
 
 
 def fresh(resolved: Resolved, targets: Sequence[Target], known: Known) -> Plan:
@@ -175,31 +176,97 @@ def _hardware(target: Target) -> records.Hardware | None:
     return None if target.platform_key == records.ANY_PLATFORM else target.platforms[0].hardware
 
 
-def _preparations(entries: Sequence[Entry], where: Target, resolved: Resolved) -> list[Entry]:
-    """The `prepare` jobs of everything that can run, each once, in the order in which they must run."""
+def _replicas(once: Sequence[Entry], count: int) -> Iterator[Entry]:
+    """Each entry so many times, every case before the next replica of any."""
+    yield from once
+    if count == 1:
+        return
+    identities = [keys.job_identity(entry.case, entry.platform_key, entry.wanted_host) for entry in once]
+    for replica in range(1, count):
+        for entry, identity in zip(once, identities, strict=True):
+            yield dataclasses.replace(entry, replica=replica, key=keys.replica_key(identity, replica))
+
+
+def _preparations(entries: Sequence[Entry], judge: _Judge) -> dict[str, Entry]:
+    """The `prepare` jobs of everything that can run, by their keys, in the order in which they must run."""
     found: dict[str, Entry] = {}
     for entry in entries:
         if entry.state == IMPOSSIBLE:
             continue
-        for one in preparing.before(entry.case, where):
+        for one in judge.before(entry.case):
             if one.key not in found:
-                found[one.key] = _entry(one.case, where, 0, resolved, one.after)
-    return list(found.values())
+                found[one.key] = judge.entry(one.case, judge.where, one.after)
+    return found
 
 
-def _entry(case: records.Case, target: Target, replica: int, resolved: Resolved, after: tuple[str, ...] = ()) -> Entry:
-    reason = _everywhere(target, lambda platform: _impossible(case, platform, resolved))
-    caution = None if reason else _everywhere(target, lambda platform: _caution(case, platform.hardware))
-    return Entry(
-        key=keys.job_key(case, target.platform_key, replica, target.host),
-        case=case,
-        target=target,
-        replica=replica,
-        state=IMPOSSIBLE if reason else PLANNED,
-        reason=reason,
-        caution=caution,
-        after=after,
-    )
+class _Judge:
+    """Makes entries for a study's cases; what many cases have in common is found out once.
+
+    Cases that differ in input and threads alone have the same strategies, data and preparations.
+    """
+
+    def __init__(self, resolved: Resolved, where: Target) -> None:
+        self.where = where  # of the preparations
+        self._models = {model.ref.name: model for model in resolved.models}
+        self._before: dict[Hashable, tuple[preparing.Preparation, ...]] = {}
+        self._awaited: dict[Hashable, tuple[str, ...]] = {}
+        self._reasons: dict[Hashable, str | None] = {}
+        self._cautions: dict[Hashable, str | None] = {}
+
+    def entry(self, case: records.Case, target: Target, after: tuple[str, ...] | None = None) -> Entry:
+        """A case on a target, its first replica; it waits for what its strategies need unless told otherwise."""
+        reason = _everywhere(target, lambda platform: self._impossible(case, platform))
+        caution = None if reason else _everywhere(target, lambda platform: self._caution(case, platform))
+        return Entry(
+            key=keys.job_key(case, target.platform_key, 0, target.host),
+            case=case,
+            target=target,
+            replica=0,
+            state=IMPOSSIBLE if reason else PLANNED,
+            reason=reason,
+            caution=caution,
+            after=self._after(case) if after is None else after,
+        )
+
+    def before(self, case: records.Case) -> tuple[preparing.Preparation, ...]:
+        """The preparations that a case needs."""
+        key = _strategies(case)
+        if key not in self._before:
+            self._before[key] = tuple(preparing.before(case, self.where))
+        return self._before[key]
+
+    def _after(self, case: records.Case) -> tuple[str, ...]:
+        key = _strategies(case)
+        if key not in self._awaited:
+            self._awaited[key] = preparing.awaited(case, self.where)
+        return self._awaited[key]
+
+    def _impossible(self, case: records.Case, platform: records.Platform) -> str | None:
+        reason = _too_wide(case, platform.hardware.logical_cores)
+        if reason:
+            return reason
+        if case.input is not None:
+            reason = resolve.impossible_input(self._models[case.model.name], case.input)
+            if reason:
+                return reason
+        key = (platform.key, *_strategies(case))
+        if key not in self._reasons:
+            self._reasons[key] = _sides_impossible(case, platform)
+        return self._reasons[key]
+
+    def _caution(self, case: records.Case, platform: records.Platform) -> str | None:
+        quota = platform.hardware.quota_cores
+        if case.cores is not None and quota is not None and case.cores > quota:
+            return f"{case.cores} threads share {quota:g} cores: a CPU quota holds this host back"
+        key = (platform.key, case.kind, case.strategy)
+        if key not in self._cautions:
+            self._cautions[key] = _caution(case, platform.hardware)
+        return self._cautions[key]
+
+
+def _strategies(case: records.Case) -> tuple[str, ...]:
+    """What a case's data and preparations follow from within one study."""
+    return case.kind, case.model.name, case.strategy, case.baseline
 
 
 def _everywhere(target: Target, about: Callable[[records.Platform], str | None]) -> str | None:
@@ -208,19 +275,17 @@ def _everywhere(target: Target, about: Callable[[records.Platform], str | None])
     return found[0] if all(found) else None
 
 
-def _impossible(case: records.Case, platform: records.Platform, resolved: Resolved) -> str | None:
-    cores = platform.hardware.logical_cores
-    if case.cores is not None and case.cores > cores:
-        worst = max((case.layout(side) for side in ("strategy", "baseline")), key=math.prod)
-        what = f"{case.threads} threads" if case.instances is None else "{} × {} threads".format(*worst)
-        return f"{what} are more than this machine's {cores} logical cores"
+def _too_wide(case: records.Case, cores: int) -> str | None:
+    if case.cores is None or case.cores <= cores:
+        return None
+    worst = max((case.layout(side) for side in ("strategy", "baseline")), key=math.prod)
+    what = f"{case.threads} threads" if case.instances is None else "{} × {} threads".format(*worst)
+    return f"{what} are more than this machine's {cores} logical cores"
+
+
+def _sides_impossible(case: records.Case, platform: records.Platform) -> str | None:
     if case.kind == "tensor":
         return _operation_impossible(case, platform)
-    if case.input is not None:
-        model = next(model for model in resolved.models if model.ref.name == case.model.name)
-        reason = resolve.impossible_input(model, case.input)
-        if reason:
-            return reason
     reason = _strategy_impossible(case, case.strategy, platform)
     if reason or case.kind not in records.PAIRED:
         return reason
@@ -246,9 +311,6 @@ def _strategy_impossible(case: records.Case, text: str, platform: records.Platfo
 
 
 def _caution(case: records.Case, hardware: records.Hardware) -> str | None:
-    quota = hardware.quota_cores
-    if case.cores is not None and quota is not None and case.cores > quota:
-        return f"{case.cores} threads share {quota:g} cores: a CPU quota holds this host back"
     if case.kind == "tensor":
         return operations.caution(operations.parse(case.strategy), hardware)
     return strategies.caution(strategies.parse(case.strategy), hardware)

@@ -68,25 +68,32 @@ def dataset_identity(dataset: records.DatasetRef | None) -> dict[str, Any] | Non
 
 def job_key(case: records.Case, platform_key: str, replica: int, wanted_host: str | None = None) -> str:
     """Case, model's and dataset's identity, platform, host where one is named, protocol version and replica."""
+    return replica_key(job_identity(case, platform_key, wanted_host), replica)
+
+
+def replica_key(identity: Mapping[str, Any], replica: int) -> str:
+    """The key of one of the jobs that have a `job_identity`."""
+    return digest({**identity, "replica": replica})
+
+
+def job_identity(case: records.Case, platform_key: str, wanted_host: str | None = None) -> dict[str, Any]:
+    """What makes a job the same job, but for its replica."""
     spec = None if case.input is None else _given(records.to_document(case.input))
     where = {} if wanted_host is None else {"host": wanted_host}
-    return digest(
-        {
-            **where,
-            **_preparation(case),
-            **_more(case),
-            "kind": case.kind,
-            "model": model_identity(case.model),
-            "strategy": case.strategy,
-            "baseline": case.baseline if case.kind in records.PAIRED else None,
-            "threads": case.threads,
-            "input": spec,
-            "dataset": dataset_identity(case.dataset),
-            "platform": platform_key,
-            "protocol": records.PROTOCOL_VERSION,
-            "replica": replica,
-        }
-    )
+    return {
+        **where,
+        **_preparation(case),
+        **_more(case),
+        "kind": case.kind,
+        "model": model_identity(case.model),
+        "strategy": case.strategy,
+        "baseline": case.baseline if case.kind in records.PAIRED else None,
+        "threads": case.threads,
+        "input": spec,
+        "dataset": dataset_identity(case.dataset),
+        "platform": platform_key,
+        "protocol": records.PROTOCOL_VERSION,
+    }
 
 
 def _given(document: dict[str, Any]) -> dict[str, Any]:

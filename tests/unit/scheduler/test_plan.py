@@ -260,3 +260,10 @@ def test_planning_again_gives_the_same_keys_and_only_what_is_missing(
     assert {job.key for job in again.jobs} == set(first.keys) - set(known)
     assert {e.key: e.state for e in again.entries if e.key in known and e.state != "impossible"} == known
     assert len({job.key for job in first.jobs}) == len(first.jobs) == len(first.keys)
+
+
+def test_each_replica_has_the_key_that_its_case_has_alone(tmp_path: Path) -> None:
+    found = entries(tmp_path, "replicas: 3\n")
+    assert [entry.replica for entry in found] == [n for n in range(3) for _ in range(len(found) // 3)]
+    assert all(entry.key == keys.job_key(entry.case, entry.platform_key, entry.replica) for entry in found)
+    assert len({entry.key for entry in found}) == len(found)
