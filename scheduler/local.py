@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 import sqlalchemy.engine
 
@@ -29,6 +31,12 @@ POLL_S = 0.5
 
 IDLE_S = 2.0
 """Nothing running for so long while jobs wait: look at once for what the queue lost."""
+
+OVERLAP_S = 10.0
+"""What ended so long ago is read again: an end is dated before its transaction is seen."""
+
+WHOLE_S = 60.0
+"""Seconds after which all jobs are read again, whatever happens."""
 
 RESTARTS = 3
 """Times that a worker which died is started again without a finished job in between."""
@@ -126,9 +134,9 @@ class Embedded:
 
         A worker that dies is started again; ChildDied when it keeps dying without finishing a job.
         """
-        wanted, restarts, finished = frozenset(job_ids), 0, -1
+        watched, restarts, finished = _Watched(self.database, job_ids), 0, -1
         while True:
-            jobs = [job for job in queries.jobs(self.database) if job.id in wanted]
+            jobs = watched.look()
             on_update(Update(jobs=jobs, restarts=restarts))
             done = sum(job.state in records.TERMINAL for job in jobs)
             if done == len(jobs):
@@ -160,8 +168,7 @@ class Embedded:
         lifecycle.adopt(self.database, self.config.host)
 
     def _busy(self) -> bool:
-        here = self.config.host
-        return any(job.state == "running" and job.host == here for job in queries.jobs(self.database))
+        return any(job.host == self.config.host for job in queries.jobs(self.database, states="running"))
 
     def _publish_all(self) -> None:
         """Drop the wake-ups of earlier runs, and give every queued job its own."""
@@ -200,6 +207,48 @@ class Embedded:
                 "this machine's fingerprint changed between planning and measuring; "
                 "compare `quantfleet hardware` with what `quantfleet plan` saw, and run again"
             )
+
+
+class _Watched:
+    """Some jobs, looked at again and again: only what runs, and what has ended lately, is read each time.
+
+    A database may hold a hundred thousand jobs that have ended, and this machine is being measured.
+    """
+
+    def __init__(self, database: Database, job_ids: Sequence[str]) -> None:
+        self._database = database
+        self._wanted = frozenset(job_ids)
+        self._jobs: dict[str, queries.JobView] = {}
+        self._since = 0.0  # by the database's clock
+        self._whole_at, self._took = -math.inf, 0.0
+
+    def look(self) -> list[queries.JobView]:
+        """The jobs as they are now, in planned order."""
+        running = self._mine(states="running")
+        # when nothing runs something may be odd, such as a job that somebody cancelled or retried
+        rest = WHOLE_S if running else max(IDLE_S, 20 * self._took)
+        if time.monotonic() - self._whole_at >= rest:
+            self._read()
+        else:
+            self._update(running)
+        return list(self._jobs.values())
+
+    def _read(self) -> None:
+        began = time.monotonic()
+        self._since = queries.clock(self._database) - OVERLAP_S
+        self._jobs = self._mine()
+        self._whole_at = time.monotonic()
+        self._took = self._whole_at - began
+
+    def _update(self, running: Mapping[str, queries.JobView]) -> None:
+        since, self._since = self._since, queries.clock(self._database) - OVERLAP_S
+        ended = self._mine(states=records.TERMINAL, ended_after=since)
+        back = [job for job in self._jobs.values() if job.state == "running" and job.id not in running]
+        self._jobs |= {job.id: dataclasses.replace(job, state="queued") for job in back}
+        self._jobs |= {**running, **ended}
+
+    def _mine(self, **asked: Any) -> dict[str, queries.JobView]:
+        return {job.id: job for job in queries.jobs(self._database, **asked) if job.id in self._wanted}
 
 
 def plan_here(
