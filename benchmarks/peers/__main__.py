@@ -10,8 +10,8 @@ package index, as for make). The first repetition is the whole sweep; the others
 Columns: wall time of the sweep, and its numbers an hour; seconds of timed calls behind a number; the reported median
 against bare loops in fresh processes of the same environment, run in turn (geometric mean, and the farthest case);
 standard deviation over repetitions of the reported median, and of the gain fp32 ÷ int8; machine seconds until the mean
-of such gains is within ±5 % (wall time × the repetitions that this spread asks for); threads asked for → seen to use CPU
-in the measured process, and cores that the tool's other processes used meanwhile (a parent that spins).
+of such gains is within ±5 % (wall time × the repetitions that this spread asks for); threads asked for → seen to use
+CPU in the measured process, and cores that the tool's other processes used meanwhile (a parent that spins).
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2, help="of timed calls in each case")
     parser.add_argument("--processes", type=int, default=2, help="of pyperf in each case (its own default is 20)")
-    parser.add_argument("--tools", type=_words, default=NAMES, help=f"some of: {', '.join(NAMES)} (separated by ;)")
+    some = "; ".join(NAMES).replace("%", "%%")  # as argparse wants it
+    parser.add_argument("--tools", type=_words, default=NAMES, help=f"some of: {some}")
     asked = parser.parse_args()
     if asked.again not in asked.lengths:
         parser.error(f"--again {asked.again} is none of the inputs {', '.join(map(str, asked.lengths))}")
