@@ -27,7 +27,8 @@ else:
     model = AutoModelForSequenceClassification.from_pretrained(where, dtype=torch.float32)
 model = model.eval()
 if sys.argv[5:] == ["int8-dynamic"]:
-    model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    quantize = torch.ao.quantization.quantize_dynamic
+    model = quantize(model, {torch.nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
 call = {name: torch.tensor(rows) for name, rows in json.load(sys.stdin).items()}
 
 starts, samples = [], []

@@ -156,6 +156,7 @@ def _job(place: station.Station, case: records.Case, asked: argparse.Namespace, 
 
     budget = records.Budget(precision=asked.target / 100, max_seconds=asked.limit)
     found, _ = latency.measure(place, case, budget, _nothing, tell)
+    assert found.gain is not None
     low, high = found.gain.low, found.gain.high
     assert low is not None and high is not None
     took = time.monotonic() - began

@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import sqlalchemy as sa
 import sqlalchemy.event
@@ -180,7 +181,7 @@ def _print_plans(address: str) -> None:
         explain = "EXPLAIN QUERY PLAN " if db.dialect == "sqlite" else "EXPLAIN "
         for statement, given in asked.items():
             with db.read() as connection:
-                plan = connection.exec_driver_sql(explain + statement, given).all()
+                plan = connection.exec_driver_sql(explain + statement, cast(Any, given)).all()
             print(f"plan: {' '.join(statement.split())[:60]} … {_from(statement)}")
             print("".join(f"    {row[-1]}\n" for row in plan), end="")
 

@@ -152,7 +152,7 @@ def percentile_cell(point: Point, name: str) -> str:
     value, low, high = (getattr(point.row, f"{name}{end}_s") for end in ("", "_low", "_high"))
     if value is None or low is None or high is None:
         return metrics.seconds(value)
-    return f"{metrics.seconds(value)} {between((low, high), value, metrics.seconds)}"
+    return f"{metrics.seconds(value)} {amounts.between((low, high), value, metrics.seconds)}"
 
 
 def value_cell(point: Point, objective: Objective) -> str:

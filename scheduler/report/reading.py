@@ -58,7 +58,7 @@ def read(
     rows = wanted.chosen.select(every)
     left_out = 0 if wanted.include_disturbed else compare.disturbed_left_out(views)
     platforms, hosts = list(queries.platforms(db).values()), queries.hosts(db)
-    kept = histograms.stored(_operations(views, rows))
+    kept = histograms.stored(queries.whole(db, _operations(views, rows)))
     return contents.report(
         rows,
         platforms,
@@ -82,7 +82,8 @@ def _operations(views: Iterable[ResultView], rows: Iterable[Comparison]) -> list
 def _spreads(db: Database, rows: Sequence[Comparison], most: int, tell: Tell) -> dict[str, tuple[Spread, ...]]:
     """By job, of the first jobs in the order of the rows; server jobs' samples are spread by requests, not by calls."""
     ids = [row.job_ids[0] for row in rows if row.state == "done" and row.kind in records.PAIRED and row.job_ids]
-    chosen, found = ids[:most], {}
+    chosen = ids[:most]
+    found: dict[str, tuple[Spread, ...]] = {}
     for done in range(0, len(chosen), AT_ONCE):
         tell(done, len(chosen))
         some = chosen[done : done + AT_ONCE]

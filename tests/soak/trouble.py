@@ -81,6 +81,7 @@ class Trouble:
         # which of several processes, and for how long, is drawn aside: how many there are is the machine's affair
         self._aside = random.Random(self.draw.random())
         self._began = time.monotonic()
+        self._next = 0.0  # when the next strike is due
         self._stopped: list[tuple[float, psutil.Process]] = []  # when it may go on
         self._plan()
 

@@ -28,7 +28,7 @@ def load(case: dict[str, Any]) -> torch.nn.Module:
     """The model in the case's precision, with its threads set."""
     torch.set_num_threads(case["threads"])
     model = AutoModelForSequenceClassification.from_pretrained(case["model"], dtype=torch.float32).eval()
-    return quantized(model) if case["strategy"] == "int8-dynamic" else model  # type: ignore[no-any-return]
+    return quantized(model) if case["strategy"] == "int8-dynamic" else model
 
 
 def quantized(model: torch.nn.Module) -> torch.nn.Module:
@@ -49,7 +49,7 @@ def bind(case: dict[str, Any]) -> Callable[[], object]:
     """The call, ready to be timed."""
     model, given = load(case), inputs(case["length"])
 
-    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    @torch.inference_mode()
     def call() -> object:
         return model(**given)
 

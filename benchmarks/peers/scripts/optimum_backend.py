@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from optimum_benchmark.backends.pytorch.backend import PyTorchBackend
 
 from benchmarks.peers.scripts import call as calls
 
 
-class Int8Backend(PyTorchBackend):  # type: ignore[misc, no-any-unimported]
+class Int8Backend(PyTorchBackend):  # type: ignore[misc]
     """Loads as the original does, then quantizes."""
 
     def load(self) -> None:
         """Load the model, and replace its linear layers."""
         super().load()
-        self.pretrained_model = calls.quantized(self.pretrained_model)
+        self.pretrained_model: Any = calls.quantized(self.pretrained_model)

@@ -5,9 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
+from scheduler.axes import AXES
 from scheduler.cli import over
 from scheduler.compare import compare
-from scheduler.pivot import AXES, Pivot, Row, Table, pivot
+from scheduler.pivot import Pivot, Row, Table, pivot
 from storage import records
 from storage.views import ResultView
 from tests import fleets
