@@ -61,12 +61,12 @@ def _excerpt(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _side(side: Mapping[str, Any]) -> dict[str, Any]:
-    told = [one for one in side.get("percentiles", ()) if one.get("withheld")]
+    names = ("q", "value_s", "low_s", "high_s", "withheld")
     made = ((side.get("artifact") or {}).get("facts") or {}).get("transforms") or ()
     last = [{"model_digest": one.get("model_digest")} for one in made[-1:]]
     return _without_empty(
         {
-            "percentiles": [{"q": one["q"], "withheld": one["withheld"]} for one in told],
+            "percentiles": [_without_empty({name: one.get(name) for name in names}) for one in side.get("percentiles", ())],
             "artifact": {"facts": {"transforms": last}} if last else None,
             "facts": _without_empty({"work": (side.get("facts") or {}).get("work")}),
             "threads_set": side.get("threads_set"),
