@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 import sqlalchemy.event
@@ -176,7 +177,7 @@ def _sizes(address: str) -> dict[str, int]:
 
 def _print_plans(address: str) -> None:
     """How the database finds what `compare` asks for."""
-    said: list[tuple[str, object]] = []
+    said: list[tuple[str, Any]] = []
     with Database.open(address, readonly=True) as db:
         sqlalchemy.event.listen(
             db._engine,

@@ -72,7 +72,8 @@ def read(
 def _spreads(db: Database, rows: Sequence[Comparison], most: int, tell: Tell) -> dict[str, tuple[Spread, ...]]:
     """By job, of the first jobs in the order of the rows; server jobs' samples are spread by requests, not by calls."""
     ids = [row.job_ids[0] for row in rows if row.state == "done" and row.kind in records.PAIRED and row.job_ids]
-    chosen, found = ids[:most], {}
+    chosen = ids[:most]
+    found: dict[str, tuple[Spread, ...]] = {}
     for done in range(0, len(chosen), AT_ONCE):
         tell(done, len(chosen))
         some = chosen[done : done + AT_ONCE]
