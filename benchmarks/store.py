@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -82,7 +83,12 @@ def _measure(name: str, address: str, shape: many.Shape, given: argparse.Namespa
     with Database.open(address, readonly=True) as db:
         empty = not queries.study_names(db)
     if empty:
-        many.fill(address, shape, samples=given.samples, tell=lambda text: _say(f"{name}: {text}"))
+        # in a process of its own: a command's peak memory is never told below that of the process that started it
+        filling = multiprocessing.get_context("spawn").Process(target=_fill, args=(name, address, shape, given.samples))
+        filling.start()
+        filling.join()
+        if filling.exitcode:
+            raise SystemExit(f"{name}: could not be filled")
     print(f"\n{name}")
     _print_sizes(address, shape)
     _print_commands(address, shape, given.repeats)
@@ -90,6 +96,10 @@ def _measure(name: str, address: str, shape: many.Shape, given: argparse.Namespa
         _print_plans(address)
     if given.prune:
         _print_prune(address)
+
+
+def _fill(name: str, address: str, shape: many.Shape, samples: bool) -> None:
+    many.fill(address, shape, samples=samples, tell=lambda text: _say(f"{name}: {text}"))
 
 
 def _commands(shape: many.Shape, folder: Path) -> Mapping[str, Sequence[str]]:
@@ -167,7 +177,7 @@ def _sizes(address: str) -> dict[str, int]:
 
 def _print_plans(address: str) -> None:
     """How the database finds what `compare` asks for."""
-    said: list[tuple[str, object]] = []
+    said: list[tuple[str, Any]] = []
     with Database.open(address, readonly=True) as db:
         sqlalchemy.event.listen(
             db._engine,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from scheduler.compare import Comparison
+from scheduler.compare import Comparison, changed
 from storage.ceilings import CeilingsMeasurement
 from storage.views import CeilingsView, ResultView
 
@@ -121,8 +121,8 @@ def _compared(row: Comparison, view: ResultView, known: Known, floors: Callable[
     if not found:
         return row
     if "disturbed" in known[row.hardware_key].measurement.flags:
-        return replace(row, **found, notes=(*row.notes, DISTURBED))
-    return replace(row, **found)
+        return changed(row, **found, notes=(*row.notes, DISTURBED))
+    return changed(row, **found)
 
 
 def _limits(

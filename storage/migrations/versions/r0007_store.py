@@ -66,7 +66,9 @@ def _side(side: Mapping[str, Any]) -> dict[str, Any]:
     last = [{"model_digest": one.get("model_digest")} for one in made[-1:]]
     return _without_empty(
         {
-            "percentiles": [_without_empty({name: one.get(name) for name in names}) for one in side.get("percentiles", ())],
+            "percentiles": [
+                _without_empty({name: one.get(name) for name in names}) for one in side.get("percentiles", ())
+            ],
             "artifact": {"facts": {"transforms": last}} if last else None,
             "facts": _without_empty({"work": (side.get("facts") or {}).get("work")}),
             "threads_set": side.get("threads_set"),
