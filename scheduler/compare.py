@@ -337,8 +337,11 @@ def _medians(views: Sequence[ResultView]) -> dict[str, Any]:
 
 
 def _median(views: Sequence[ResultView], name: str) -> float | None:
-    values = [value for view in views if (value := getattr(view, name)) is not None]
-    return float(means.median(values)) if values else None
+    values = sorted(value for view in views if (value := getattr(view, name)) is not None)
+    middle = len(values) // 2
+    if not values:
+        return None
+    return float(values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2)
 
 
 def _most(views: Sequence[ResultView], name: str) -> int | None:
