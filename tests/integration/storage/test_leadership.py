@@ -114,4 +114,4 @@ def test_who_does_not_get_the_duty_writes_nothing(db: Database) -> None:
     hold(db, "one")
     with heard(db) as said:
         assert hold(db, "two") is None
-    assert [statement.split()[0] for statement, _ in said] == ["SELECT"]
+    assert {statement.split()[0] for statement, _ in said} <= {"BEGIN", "SELECT"}
