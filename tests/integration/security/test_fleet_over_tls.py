@@ -5,9 +5,10 @@ One launcher serves all tests of this module; what they look at is collected whi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,17 +74,25 @@ def measure(fleet: Fleet, host: Host, redis: services.Redis, evil: Path) -> Seen
         redis.client().lpush(name, *evil_messages(evil))
     fleet.submit(budget=dataclasses.replace(LONG, max_seconds=4))
     fleet.wait_measuring()
-    family = descendants(host)
-    seen = {
-        "lines": {one.pid: one.cmdline() for one in family},
-        "environs": {one.pid: one.environ() for one in family if "worker.child" in " ".join(one.cmdline())},
-        "encrypted": sessions(fleet),
-    }
+    seen = {**told(descendants(host)), "encrypted": sessions(fleet)}
     fleet.wait_done()
     queues = broker.queues_of(platform_key, host.name)
     services.wait_for(lambda: not any(redis.client().llen(name) for name in queues), 30, "queues that are empty")
     restarts = host.log.count("serving as") - 1
     return Seen(jobs=fleet.jobs(), log=host.log, folder=fleet.folder, evil=evil, restarts=restarts, **seen)  # type: ignore[arg-type]
+
+
+def told(family: Iterable[psutil.Process]) -> dict[str, object]:
+    """Command lines, and what measured processes have in their environment; one may end while it is asked."""
+    lines: dict[int, list[str]] = {}
+    environs: dict[int, dict[str, str]] = {}
+    for one in family:
+        with contextlib.suppress(psutil.NoSuchProcess):  # zombies, too
+            line = one.cmdline()
+            if "worker.child" in " ".join(line):
+                environs[one.pid] = one.environ()
+            lines[one.pid] = line
+    return {"lines": lines, "environs": environs}
 
 
 def descendants(host: Host) -> list[psutil.Process]:
