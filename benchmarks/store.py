@@ -23,7 +23,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import sqlalchemy as sa
 import sqlalchemy.event
@@ -33,6 +32,7 @@ from scheduler import scope, stored
 from storage import database, metrics, queries, tables
 from storage.database import Database
 from tests import services
+from tests.sql import heard
 
 SERVER = {
     "wal_level": "minimal",
@@ -177,21 +177,15 @@ def _sizes(address: str) -> dict[str, int]:
 
 def _print_plans(address: str) -> None:
     """How the database finds what `compare` asks for."""
-    said: list[tuple[str, Any]] = []
     with Database.open(address, readonly=True) as db:
-        sqlalchemy.event.listen(
-            db._engine,
-            "before_cursor_execute",
-            lambda c, cursor, statement, given, *rest: said.append((statement, given)),
-        )
-        study = scope.of(db, None).study
-        views = stored.views(db, study=study, kinds=("latency", "accuracy"))
-        stored.comparisons(db, views)
+        with heard(db) as said:
+            views = stored.views(db, study=scope.of(db, None).study, kinds=("latency", "accuracy"))
+            stored.comparisons(db, views)
         asked = {statement: given for statement, given in said if statement.startswith("SELECT")}
         explain = "EXPLAIN QUERY PLAN " if db.dialect == "sqlite" else "EXPLAIN "
         for statement, given in asked.items():
             with db.read() as connection:
-                plan = connection.exec_driver_sql(explain + statement, cast(Any, given)).all()
+                plan = connection.exec_driver_sql(explain + statement, given).all()
             print(f"plan: {' '.join(statement.split())[:60]} … {_from(statement)}")
             print("".join(f"    {row[-1]}\n" for row in plan), end="")
 

@@ -60,10 +60,7 @@ class Product:
         found = self._variance()
         if found is None:
             return None
-        variance, df = found
-        if variance <= 0:
-            return 1.0 if self._log == 0 else 0.0
-        return distributions.f_upper_tail(self._log**2 / variance, 1, df)  # t² with df is F with 1 and df
+        return _p(self._log, *found)
 
     def differs(self, level: float = LEVEL) -> bool | None:
         """Whether the interval excludes 1; None without one."""
@@ -133,7 +130,7 @@ def differ(one: Many, other: Many, level: float = LEVEL) -> list[bool]:
     beyond = t > np.array([quantiles[k] for k in low.tolist()]) * (1 + NEAR)
     short = t < np.array([quantiles[k] for k in high.tolist()]) * (1 - NEAR)
     return [
-        bool(more) if clear else _exactly(log, total_, df_, level)
+        bool(more) if clear else bool(_p(log, total_, df_) < 1 - level)
         for more, clear, log, total_, df_ in zip(beyond, vary & (beyond | short), logs, total, df, strict=True)
     ]
 
@@ -142,10 +139,11 @@ NEAR = 1e-6
 """Relative distance from a quantile within which a ratio is computed for itself."""
 
 
-def _exactly(log: float, variance: float, df: float, level: float) -> bool:
+def _p(log: float, variance: float, df: float) -> float:
+    """Two-sided p of a log being 0, by its variance and the degrees of freedom of that."""
     if variance <= 0:
-        return bool(log != 0)
-    return bool(distributions.f_upper_tail(log**2 / variance, 1, df) < 1 - level)
+        return 1.0 if log == 0 else 0.0
+    return distributions.f_upper_tail(log**2 / variance, 1, df)  # t² with df is F with 1 and df
 
 
 def gain(row: Comparison) -> Estimate | None:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from storage import tables
+from storage import plain, tables
 from storage.database import Database
 from storage.views import Predictions
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 BLOCK = 250
 """Jobs whose predictions are read together."""
@@ -41,7 +35,7 @@ class Answers:
         packed = None if number is None else self._block(number).get(job_id)
         if packed is None:
             return None
-        predictions, labels = (_array(part) for part in packed)
+        predictions, labels = (plain.array(part, "<i4") for part in packed)
         return Predictions(predictions=predictions, labels=labels)  # type: ignore[arg-type]  # arrays are quicker
 
     def _block(self, number: int) -> Packed:
@@ -57,9 +51,3 @@ class Answers:
         query = sa.select(table.c.job_id, table.c.predictions, table.c.labels).where(table.c.job_id.in_(ids))
         with self._db.read() as connection:
             return {row.job_id: (row.predictions, row.labels) for row in connection.execute(query)}
-
-
-def _array(packed: bytes) -> npt.NDArray[np.int32]:
-    import numpy as np
-
-    return np.frombuffer(zlib.decompress(packed), dtype="<i4")

@@ -100,7 +100,7 @@ def finish(db: Database, claim: records.Claim, measurement: Measurement, legs: S
         host = connection.execute(hot_statements.FINISH, this).scalar_one_or_none()
         if host is None:
             return _late(connection, claim, rows.document(measurement))
-        connection.execute(hot_statements.END_ATTEMPT, {**this, "to_state": "done"})
+        _end_attempt(connection, claim.job_id, claim.token, state="done")
         _store_result(connection, claim, host, measurement, legs)
     return True
 
@@ -267,13 +267,14 @@ def _end_attempt(
     failure: records.Failure | None = None,
     document: Mapping[str, Any] | None = None,
 ) -> None:
-    values: dict[str, Any] = {"state": state, "ended_at": tables.now()}
+    values: dict[str, Any] = {}
     if failure is not None:
         values |= {"message": plain.text(failure.message), "detail": plain.text(failure.detail)}
         values |= {"signal": failure.signal, "resident_peak_bytes": failure.resident_peak_bytes}
     if document is not None:
         values["document"] = document
-    connection.execute(sa.update(attempt).where(attempt.c.job_id == job_id, attempt.c.token == token).values(values))
+    end = hot_statements.END_ATTEMPT.values(values) if values else hot_statements.END_ATTEMPT
+    connection.execute(end, {"of_job": job_id, "of_token": token, "to_state": state})
 
 
 def _told(connection: sa.Connection, claim: records.Claim, *reasons: str) -> str | None:

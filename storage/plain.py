@@ -10,7 +10,11 @@ import json
 import math
 import zlib
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 def dumps(document: Any) -> str:
@@ -43,9 +47,14 @@ def pack(numbers: Iterable[int], dtype: str) -> bytes:
 
 def unpack(packed: bytes, dtype: str) -> tuple[int, ...]:
     """What `pack` packed."""
+    return tuple(array(packed, dtype).tolist())
+
+
+def array(packed: bytes, dtype: str) -> npt.NDArray[np.integer]:
+    """The same as an array, which is quicker to compare and not to be changed."""
     import numpy as np
 
-    return tuple(np.frombuffer(zlib.decompress(packed), dtype=dtype).tolist())
+    return np.frombuffer(zlib.decompress(packed), dtype=dtype)
 
 
 def _clean(value: Any) -> Any:

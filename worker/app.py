@@ -73,13 +73,18 @@ def serve(config: settings.Settings, here: records.Platform) -> None:
     signals.worker_shutting_down.connect(pressed, weak=False)
     signals.worker_ready.connect(ready, weak=False)
     app = build(config, here, switch)
+    start(app, f"quantfleet@{config.host}", heartbeat=config.events)  # Flower calls a worker without one dead
+
+
+def start(app: celery.Celery, name: str, *, heartbeat: bool = False) -> None:
+    """Take messages, one at a time, in a process of its own, until stopped."""
     worker = app.Worker(
         pool="prefork",
         concurrency=1,
-        hostname=f"quantfleet@{config.host}",
+        hostname=name,
         without_mingle=True,
         without_gossip=True,
-        without_heartbeat=not config.events,  # Flower calls a worker without a heartbeat dead
+        without_heartbeat=not heartbeat,
         loglevel="WARNING",
         quiet=True,
     )

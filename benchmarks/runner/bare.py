@@ -18,6 +18,7 @@ import kombu
 from celery import signals
 
 from storage import broker, settings
+from worker.app import start
 
 TASK = "bare.nothing"
 
@@ -31,7 +32,8 @@ def app(address: str, queues: Sequence[str]) -> celery.Celery:
 
 def done(folder: Path) -> int:
     """Tasks done so far."""
-    return sum(struct.unpack("q", file.read_bytes())[0] for file in folder.glob("*.count"))
+    counts = (file.read_bytes() for file in folder.glob("*.count"))
+    return sum(struct.unpack("q", count)[0] for count in counts if count)  # a file is empty when it is just made
 
 
 class Count:
@@ -66,17 +68,7 @@ def main() -> None:
         count.add()
 
     signals.worker_ready.connect(lambda **_: (Path(folder) / f"{os.getpid()}.ready").touch(), weak=False)
-    worker = made.Worker(
-        pool="prefork",
-        concurrency=1,
-        hostname=f"bare{os.getpid()}@here",
-        without_mingle=True,
-        without_gossip=True,
-        without_heartbeat=True,
-        loglevel="WARNING",
-        quiet=True,
-    )
-    worker.start()
+    start(made, f"bare{os.getpid()}@here")
 
 
 if __name__ == "__main__":

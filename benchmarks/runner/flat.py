@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import statistics
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 import sqlalchemy.event
@@ -18,6 +17,7 @@ from benchmarks.runner import servers
 from storage import database, hosts, lifecycle, noop, outbox, queries, records, settings, tables
 from storage.database import Database
 from tests import builders
+from tests.sql import heard, plan
 
 OPEN, TIMES = 200, 30
 """Jobs that wait while the rest is finished, and how often each step is timed."""
@@ -139,28 +139,10 @@ def _analyze(db: Database, address: str) -> None:
 
 
 def _plans(db: Database, steps: Mapping[str, Step]) -> None:
-    explain = "EXPLAIN QUERY PLAN " if db.dialect == "sqlite" else "EXPLAIN "
     for name, step in steps.items():
         with heard(db) as said:
             step()
         for statement, given in dict(said).items():
             if statement.startswith(("SELECT", "UPDATE", "WITH")):
                 print(f"\n{db.dialect}, {name}: {' '.join(statement.split())[:160]} …")
-                with db.transaction() as connection:
-                    for row in connection.exec_driver_sql(explain + statement, given):
-                        print(f"    {row[-1]}")
-
-
-@contextlib.contextmanager
-def heard(db: Database) -> Iterator[list[tuple[str, Any]]]:
-    """Every statement that is sent meanwhile, with its parameters."""
-    said: list[tuple[str, Any]] = []
-
-    def listen(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        said.append((statement, parameters))
-
-    sqlalchemy.event.listen(db._engine, "before_cursor_execute", listen)
-    try:
-        yield said
-    finally:
-        sqlalchemy.event.remove(db._engine, "before_cursor_execute", listen)
+                print(textwrap.indent(plan(db, statement, given), "    "))

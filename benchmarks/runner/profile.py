@@ -8,10 +8,11 @@ import pstats
 import time
 from collections import Counter
 
-from benchmarks.runner import flat, servers
+from benchmarks.runner import servers
 from storage import hosts, lifecycle, noop
 from storage.database import Database
 from tests import builders
+from tests.sql import heard
 from worker import station, supervisor
 
 HERE = builders.platform()
@@ -45,7 +46,7 @@ def run(asked: argparse.Namespace) -> None:
 
 
 def _statements(db: Database, place: station.Station, job_id: str) -> None:
-    with flat.heard(db) as said:
+    with heard(db) as said:
         supervisor.run_job(place, db, job_id)
     kinds = Counter(" ".join(statement.split()[:3]) for statement, _ in said)
     print(f"statements of one job: {len(said)}, in two transactions: {dict(kinds)}")

@@ -26,6 +26,7 @@ from celery import signals
 from storage import broker, hosts, outbox, queries, settings
 from storage.database import Database
 from worker import logs, spool, station, supervisor
+from worker.app import start
 
 
 class Hosts:
@@ -65,17 +66,7 @@ def work(config: settings.Settings, folder: Path, share: str, platforms: Sequenc
 
     signals.setup_logging.connect(lambda **_: None, weak=False)
     signals.worker_ready.connect(lambda **_: (folder / f"{os.getpid()}.ready").touch(), weak=False)
-    worker = app.Worker(
-        pool="prefork",
-        concurrency=1,
-        hostname=f"simulated{os.getpid()}@here",
-        without_mingle=True,
-        without_gossip=True,
-        without_heartbeat=True,
-        loglevel="WARNING",
-        quiet=True,
-    )
-    worker.start()
+    start(app, f"simulated{os.getpid()}@here")
 
 
 def launch(config: settings.Settings) -> None:

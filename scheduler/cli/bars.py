@@ -30,6 +30,20 @@ def counted(what: str, total: int | None = None, unit: str = "") -> Iterator[Tel
         yield tell
 
 
+@contextlib.contextmanager
+def added(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    """The same, told how many more are done."""
+    done = 0
+    with counted(what, total, unit) as tell:
+
+        def more(count: int) -> None:
+            nonlocal done
+            done += count
+            tell(done, total)
+
+        yield more
+
+
 def over(things: Sequence[T], what: str, *, least: int) -> Iterable[T]:
     """The things one by one under a bar; with fewer than `least` of them there is none."""
     if len(things) < least:

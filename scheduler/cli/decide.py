@@ -196,7 +196,7 @@ def _choose(
         )
     else:
         width = _console().width
-        shown = paging.first(choices, CHOICES)
+        shown = choices[:CHOICES]
         _print(decide_tables.choices(shown, objective, limits, found.machines, width, top=top))
         _print(decide_tables.fleet(fleet, objective, found.machines, width, top=top))
         _mention(found, nothing=None if choices else _no_measure(found, objective), left=len(choices) - CHOICES)

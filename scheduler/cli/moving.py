@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +46,7 @@ def export(
         raise errors.SettingsError(f"--output {output}: is there already; --force replaces a file")
     with Database.open(settings.load(database=database).database, readonly=True) as db:
         ids = {view.id for given in studies for view in _meant(db, given)}
-        with _progress("exporting", None) as told:
+        with bars.added("exporting", None, "rows") as told:
             done = archiving.export(db, ids, output, told)
     if as_json:
         print_json(file=str(output), bytes=output.stat().st_size, **_document(done))
@@ -82,7 +81,7 @@ def import_(
     with (
         archive.Archive(file) as source,
         Database.create_or_open(address) as db,
-        _progress("importing", source.total) as told,
+        bars.added("importing", source.total, "rows") as told,
     ):
         done = importing.import_(db, source, told, dry_run=dry_run)
         where = db.address
@@ -124,17 +123,3 @@ def _lines(done: importing.Imported, where: str, *, dry_run: bool) -> Iterator[s
 
 def _document(done: archiving.Exported | importing.Imported) -> Mapping[str, object]:
     return dataclasses.asdict(done)
-
-
-@contextlib.contextmanager
-def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Told how many more rows are done, with a bar while somebody looks at it."""
-    done = 0
-    with bars.counted(what, total, "rows") as tell:
-
-        def more(rows: int) -> None:
-            nonlocal done
-            done += rows
-            tell(done, total)
-
-        yield more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import typer
 
@@ -14,8 +14,6 @@ from storage.database import Database
 
 ROWS = 1_000
 """Rows that tables show; nobody reads more, and programs take `--json`."""
-
-T = TypeVar("T")
 
 
 def scoped(db: Database, study: str | None) -> str | None:
@@ -35,11 +33,6 @@ def page(rows: Sequence[Comparison]) -> list[Comparison]:
     end = next((number for number in range(ROWS, len(ordered)) if _case(ordered[number]) != last), len(ordered))
     kept = {id(row) for row in ordered[:end]}
     return [row for row in rows if id(row) in kept]
-
-
-def first(items: Sequence[T], most: int) -> Sequence[T]:
-    """The first items, at most so many."""
-    return items[:most]
 
 
 def more(left: int, noun: str, hint: str) -> str | None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from scheduler import filters
+from scheduler.cli import bars
 from scheduler.cli.common import confirmed, print_json
 from scheduler.cli.options import DatabaseOption, JsonOption, YesOption
 from storage import errors, metrics, pruning, queries, settings
@@ -83,7 +80,7 @@ def _prune(db: Database, chosen: pruning.Chosen, *, vacuum: bool, full: bool, as
     from scheduler import remains
 
     size = pruning.size(db)
-    with _progress(len(chosen.kinds)) as tell:
+    with bars.added("pruning", len(chosen.kinds), "results") as tell:
         gone = pruning.prune(db, chosen.kinds, remains.of, tell)
     note = pruning.reclaim(db, full=full) if vacuum else None
     after = pruning.size(db)
@@ -119,13 +116,3 @@ def _check(
         raise errors.SettingsError("say which samples: --study, --older-than or --keep, or --all")
     if full and not vacuum:
         raise errors.SettingsError("--full and --no-vacuum exclude one another")
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error while somebody looks at it."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("results"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("pruning", total=total)
-        yield lambda done: bar.advance(task, done)

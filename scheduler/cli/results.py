@@ -230,7 +230,7 @@ def results(
         if chosen != "table" or (views and (fields or order or output)):
             sheets.write(listing.sheet(_told_whole(db, views, chosen), fields, order, chosen), chosen, output)
         elif views:
-            _print(tables.results(paging.first(views, paging.ROWS), _console().width))
+            _print(tables.results(views[: paging.ROWS], _console().width))
             _mention_more(len(views) - paging.ROWS, "result")
         else:
             _write(f"none of {metrics.counted(len(every), 'result')} fits --where\n" if every else _nothing(db, study))

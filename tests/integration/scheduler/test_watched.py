@@ -8,7 +8,7 @@ from scheduler import local
 from storage import lifecycle, noop, records
 from storage.database import Database
 from tests.integration.storage import fleet
-from tests.integration.storage.test_query_plans import heard
+from tests.sql import heard
 
 
 def states(watched: local._Watched) -> list[str]:

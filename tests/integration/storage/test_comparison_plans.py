@@ -8,7 +8,8 @@ import pytest
 
 from storage import queries
 from storage.database import Database
-from tests.integration.storage.test_query_plans import full, heard, plan, reads_all
+from tests.integration.storage.test_query_plans import full, reads_all
+from tests.sql import heard, plan
 
 __all__ = ["full"]
 

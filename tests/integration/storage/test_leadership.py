@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from storage import leadership, tables
 from storage.database import Database
 from tests.integration.storage import fleet
-from tests.integration.storage.test_query_plans import heard
+from tests.sql import heard
 
 EVERY = 15.0
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from storage import errors, hosts, leadership, lifecycle, outbox, queries, records, tables
 from storage.database import Database
 from tests import builders
-from tests.integration.storage.test_query_plans import heard
+from tests.sql import heard
 
 PLATFORM = builders.platform()
 CRASH = records.Failure(reason="crash", message="killed", signal=9, resident_peak_bytes=7_000_000_000)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from storage import hosts, leadership, lifecycle, noop, outbox, queries, records, tables
 from storage.database import Database
 from tests.integration.storage import fleet
-from tests.integration.storage.test_query_plans import heard
+from tests.sql import heard
 
 Ask = Callable[[Database, records.Claim], object]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -13,6 +11,7 @@ import sqlalchemy.event
 from storage import database, lifecycle, outbox, settings, tables
 from storage.database import Database
 from tests.integration.storage import fleet
+from tests.sql import heard, plan
 
 DONE, WAITING = 20_000, 50
 
@@ -53,27 +52,6 @@ def multiply(db: Database, job_id: str) -> None:
             connection.execute(sa.text(copy), {"count": DONE, "id": job_id})
         link = f"INSERT INTO job_after (job_id, after_id) {numbers} SELECT 'd' || n.i, 'd1' FROM n"  # noqa: S608
         connection.execute(sa.text(link), {"count": DONE})
-
-
-@contextmanager
-def heard(db: Database) -> Iterator[list[tuple[str, Any]]]:
-    """Every statement that is sent meanwhile, with its parameters."""
-    said: list[tuple[str, Any]] = []
-
-    def listen(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        said.append((statement, parameters))
-
-    sqlalchemy.event.listen(db._engine, "before_cursor_execute", listen)
-    try:
-        yield said
-    finally:
-        sqlalchemy.event.remove(db._engine, "before_cursor_execute", listen)
-
-
-def plan(db: Database, statement: str, parameters: Any) -> str:
-    explain = "EXPLAIN QUERY PLAN " if db.dialect == "sqlite" else "EXPLAIN "
-    with db.transaction() as connection:
-        return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(explain + statement, parameters))
 
 
 def asked() -> dict[str, Callable[[Database], object]]:
