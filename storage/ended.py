@@ -1,6 +1,6 @@
 """Jobs that have come to their end, as `storage.views.ResultView`; public through `storage.queries`.
 
-A view without its document reads a tenth of the bytes: what comparisons need of it is stored beside it
+A view without its document reads a seventh of the bytes: what comparisons need of it is stored beside it
 (`storage.excerpts`). Texts that many rows share are parsed once.
 """
 

@@ -1,4 +1,4 @@
-"""What comparisons and floors read of a measurement's document, alike in shape and a tenth of its size (pure).
+"""What comparisons and floors read of a measurement's document, alike in shape and a seventh of its size (pure).
 
 A document holds all that was told of a measurement, kernels and operators included: four kilobytes, of which a
 comparison needs a few numbers. They are stored beside it, so that many results can be compared without reading it.
@@ -21,18 +21,19 @@ def excerpt(document: Document) -> dict[str, Any]:
 
     A change here needs a revision of the migrations that makes the stored ones anew.
     """
-    sides = {side: _side(document.get(side) or {}) for side in SIDES}
+    sides = {side: _side(side, document.get(side) or {}) for side in SIDES}
     loads = {f"{side}_load": _load(document.get(f"{side}_load") or {}) for side in SIDES}
     return _without_empty({"same_operation": document.get("same_operation"), **sides, **loads})
 
 
-def _side(side: Document) -> dict[str, Any]:
-    percentiles = [_without_empty({name: one.get(name) for name in PERCENTILE}) for one in side.get("percentiles", ())]
+def _side(name: str, side: Document) -> dict[str, Any]:
+    """Of the baseline's percentiles only what is withheld is read."""
+    told = [one for one in side.get("percentiles", ()) if name == "strategy" or one.get("withheld")]
     made = ((side.get("artifact") or {}).get("facts") or {}).get("transforms") or ()
     last = [{"model_digest": one.get("model_digest")} for one in made[-1:]]
     return _without_empty(
         {
-            "percentiles": percentiles,
+            "percentiles": [_without_empty({field: one.get(field) for field in PERCENTILE}) for one in told],
             "artifact": {"facts": {"transforms": last}} if last else None,
             "facts": _without_empty({"work": (side.get("facts") or {}).get("work")}),
             "threads_set": side.get("threads_set"),

@@ -55,20 +55,19 @@ def _fill(connection: sa.Connection) -> None:
 
 def _excerpt(document: Mapping[str, Any]) -> dict[str, Any]:
     """As `storage.excerpts` was when this revision was made."""
-    sides = {side: _side(document.get(side) or {}) for side in ("strategy", "baseline")}
+    sides = {side: _side(side, document.get(side) or {}) for side in ("strategy", "baseline")}
     loads = {f"{side}_load": _load(document.get(f"{side}_load") or {}) for side in sides}
     return _without_empty({"same_operation": document.get("same_operation"), **sides, **loads})
 
 
-def _side(side: Mapping[str, Any]) -> dict[str, Any]:
+def _side(name: str, side: Mapping[str, Any]) -> dict[str, Any]:
+    told = [one for one in side.get("percentiles", ()) if name == "strategy" or one.get("withheld")]
     names = ("q", "value_s", "low_s", "high_s", "withheld")
     made = ((side.get("artifact") or {}).get("facts") or {}).get("transforms") or ()
     last = [{"model_digest": one.get("model_digest")} for one in made[-1:]]
     return _without_empty(
         {
-            "percentiles": [
-                _without_empty({name: one.get(name) for name in names}) for one in side.get("percentiles", ())
-            ],
+            "percentiles": [_without_empty({field: one.get(field) for field in names}) for one in told],
             "artifact": {"facts": {"transforms": last}} if last else None,
             "facts": _without_empty({"work": (side.get("facts") or {}).get("work")}),
             "threads_set": side.get("threads_set"),
