@@ -70,12 +70,8 @@ class Start:
     model: str
     point: Point
     cells: tuple[Cell, ...]  # all of the model and platform, on the content that most of them have
+    own: tuple[Cell, ...]  # of them, those whose gains are over this baseline
     dropped: int = 0  # comparisons on other content
-
-    @property
-    def own(self) -> list[Cell]:
-        """The cells whose gains are over this baseline."""
-        return [cell for cell in self.cells if cell.reference == self.point]
 
     @property
     def hardware(self) -> records.Hardware:
@@ -147,10 +143,13 @@ def _starts_of(column: Column, rows: Sequence[Comparison]) -> Iterator[Start]:
     here = [row for row in rows if (row.hardware_key, row.environment_key) == column.where]
     for model in dict.fromkeys(row.model for row in here):
         cells = [cell for row in here if row.model == model and (cell := _cell(row)) is not None]
-        kept = _alike(cells)
+        kept = tuple(_alike(cells))
+        by_reference: dict[Point, list[Cell]] = {}
+        for cell in kept:
+            by_reference.setdefault(cell.reference, []).append(cell)
         for point in dict.fromkeys(cell.reference for cell in kept if cell.row.state == "done"):
-            dropped = len(cells) - len(kept)
-            yield Start(column=column, model=model, point=point, cells=tuple(kept), dropped=dropped)
+            own, dropped = tuple(by_reference[point]), len(cells) - len(kept)
+            yield Start(column=column, model=model, point=point, cells=kept, own=own, dropped=dropped)
 
 
 def _cell(row: Comparison) -> Cell | None:

@@ -139,11 +139,7 @@ class Report:
     states: Mapping[str, int]  # state → lines
     sentences: tuple[str, ...]  # flips, contents and software that differ
     studies: tuple[StudyView, ...]
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Names of the models, in their order."""
-        return tuple(dict.fromkeys(one.model for one in self.slices))
+    models: tuple[str, ...]  # names
 
 
 class Slices:
@@ -202,6 +198,7 @@ def report(
         sentences=_sentences(beside),
         studies=tuple(studies),
         slices=slices.all,
+        models=tuple(dict.fromkeys(one.model for one in slices.all)),
     )
 
 

@@ -43,7 +43,7 @@ def _plot(places: Sequence[Place], x: Objective, y: Objective, fronts: Sequence[
         "model on disk. Numbered, filled marks are on the Pareto front of their machine and workload. The table below "
         "lists them.",
         data=data,
-        layout={"xaxis": _axis(x), "yaxis": _axis(y)},
+        layout={"xaxis": _axis(x), "yaxis": _axis(y), "showlegend": True},
     )
 
 

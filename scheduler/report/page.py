@@ -204,10 +204,7 @@ def _start(report: Report) -> dict[str, Any]:
     rows = [line.found for line in report.lines if line.found.gain is not None]
     cases = Counter((row.model, row.input, row.threads) for row in rows if row.kind in points.KINDS)
     cases = cases or Counter((row.model, row.input, row.threads) for row in rows)
-    if not cases:
-        return {}
-    (most, _), *_ = cases.most_common(1)
-    return dict(zip(("model", "input", "threads"), most, strict=True))
+    return dict(zip(("model", "input", "threads"), cases.most_common(1)[0][0], strict=True)) if cases else {}
 
 
 def _packages(report: Report) -> list[tuple[str, list[str]]]:

@@ -206,7 +206,11 @@ def weight(found: Weight, number: int) -> Plot:
         data.append(_bars(errors, one.errors, f"errors: {one.name}", colour, "3"))
     titles = ("value", "integer", "error")
     axes = {
-        f"xaxis{'' if n == 1 else n}": {"title": {"text": title}, "domain": [(n - 1) * 0.345, (n - 1) * 0.345 + 0.31]}
+        f"xaxis{'' if n == 1 else n}": {
+            "title": {"text": title},
+            "nticks": 4,
+            "domain": [(n - 1) * 0.345, (n - 1) * 0.345 + 0.31],
+        }
         for n, title in enumerate(titles, 1)
     }
     sides = {f"yaxis{n}": {"anchor": f"x{n}", "type": "log", "dtick": 1, "showticklabels": False} for n in (2, 3)}
@@ -229,6 +233,8 @@ def _gain_trace(report: Report, place: Place, number: int, lines: Iterable[Line]
         "type": "scatter",
         "mode": "markers",
         "name": plain(place.name),
+        "orientation": "h",
+        "offsetgroup": str(number),
         "x": [four(value) for value in values],
         "y": [plain(line.name) for line in own],
         "customdata": [line.slice for line in own],
@@ -305,7 +311,9 @@ def _bars(x: Sequence[float], y: Sequence[int], name: str, colour: str, axis: st
 def _over_one(title: str) -> Figure:
     """An axis of gains, with a line at ×1."""
     line = {"type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper", "line": {"color": GREY, "width": 1}}
-    return {"xaxis": {**log_axis(title), "tickprefix": "×"}, "shapes": [line]}
+    # platforms stand below one another in a row of the plot: their intervals often overlap
+    beside = {"scattermode": "group", "scattergap": 0.3}
+    return {"xaxis": {**log_axis(title), "tickprefix": "×"}, "shapes": [line], **beside}
 
 
 def _tail(q: float) -> float:

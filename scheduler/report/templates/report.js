@@ -184,17 +184,18 @@
       layout.yaxis = { ...layout.yaxis, type: "category", tickfont: { size: narrow ? 10 : 12 },
         categoryorder: "array", categoryarray: order, range: [-0.7, order.length - 0.3] };
       const tallest = Math.max(1, ...order.map((name) => name.split("<br>").length));
-      row = Math.max(24, tallest * (narrow ? 12 : 15) + 5);
+      const places = layout.scattermode ? new Set(shown.map((trace) => trace.offsetgroup)).size : 1;
+      row = Math.max(24, tallest * (narrow ? 12 : 15) + 5, places * 13 + 8);
     }
     const beside = plot.curves && !narrow && !printing;
     const legend = beside ? { x: 1.01, y: 1, font: { size: 11 } }
       : { orientation: "h", x: 0, xanchor: "left", y: plot.rows ? 0 : 1, yanchor: plot.rows ? "top" : "bottom", font: { size: narrow ? 10 : 12 } };
     const names = 16 + (narrow ? 22 : 14) * (plot.curves ? traces : Math.min(4, traces));
     const above = beside ? 20 : plot.rows ? 70 : 14 + names;
-    const below = plot.rows ? (traces > 1 ? names : 16) : 50;
+    const below = plot.rows ? (traces > 1 || layout.showlegend ? names : 16) : 50;
     return { ...layout, width, height: plot.rows ? Math.max(160, order.length * row + above + below) : (narrow ? 330 : 420) + (beside ? 0 : above - 20),
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: narrow ? 11 : 13 },
-      margin: { l: narrow ? 40 : 60, r: beside ? 20 : 14, t: above, b: below }, legend, showlegend: traces > 1 || Boolean(plot.curves),
+      margin: { l: narrow ? 40 : 60, r: beside ? 20 : 14, t: above, b: below }, legend, showlegend: traces > 1 || Boolean(plot.curves) || Boolean(layout.showlegend),
       hoverlabel: { font: { size: 12 } }, modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink }, dragmode: narrow ? false : "zoom", hovermode: "closest" };
   }
 
