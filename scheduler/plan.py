@@ -169,7 +169,7 @@ def _key(entry: Entry, replica: int) -> str:
 def budget(resolved: Resolved) -> records.Budget:
     """How precise a study wants its gains, and what that may cost."""
     spec = resolved.study.spec
-    return records.Budget(precision=spec.precision, max_seconds=spec.max_seconds)
+    return records.Budget(precision=spec.precision, max_seconds=spec.max_seconds, min_pairs=spec.min_pairs)
 
 
 def _hardware(target: Target) -> records.Hardware | None:

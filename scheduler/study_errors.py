@@ -31,6 +31,7 @@ _SENTENCES = {
     "model_type": "expected a mapping, such as {example}",
     "greater_than": "expected more than {gt:g}",
     "greater_than_equal": "expected at least {ge:g}",
+    "multiple_of": "expected a multiple of {multiple_of:g}",
     "less_than_equal": "expected at most {le:g}",
     "literal_error": "expected {expected}",
 }

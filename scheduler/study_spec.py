@@ -327,6 +327,14 @@ class StudyFile(Section):
     max_seconds: float = Field(
         60.0, gt=0, le=86400, description="Longest measuring time of one job in seconds, preparation apart."
     )
+    min_pairs: int = Field(
+        6,
+        ge=2,
+        le=1000,
+        multiple_of=2,
+        description="Pairs of fresh processes behind a gain, at least; even, 6 by default. 2 to look through many "
+        "cases in a third of the time, with intervals some times as wide.",
+    )
     kinds: Annotated[tuple[Measured, ...], Field(max_length=10)] = Field(
         ("latency", "accuracy"),
         min_length=1,

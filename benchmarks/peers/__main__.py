@@ -3,9 +3,10 @@
     python -m benchmarks.peers [--model FOLDER] [--peers FOLDER] [--repetitions 5]
 
 fp32 and int8-dynamic × threads 1, 2 × three inputs on a local model (after `make assets`, the demo's), by quantfleet
-with its least and its default precision, by optimum-benchmark, Olive's evaluator, pyperf and MLPerf LoadGen. Peers get
-virtual environments of their own in the folder that --peers names, made at the first run (TORCH_INDEX names an extra
-package index, as for make). The first repetition is the whole sweep; the others repeat one input, for the spread.
+with two and with six pairs of processes and with its default precision, by optimum-benchmark, Olive's evaluator,
+pyperf and MLPerf LoadGen. Peers get virtual environments of their own in the folder that --peers names, made at the
+first run (TORCH_INDEX names an extra package index, as for make). The first repetition is the whole sweep; the others
+repeat one input, for the spread.
 
 Columns: wall time of the sweep, and its numbers an hour; seconds of timed calls behind a number; the reported median
 against bare loops in fresh processes of the same environment, run in turn (geometric mean, and the farthest case);

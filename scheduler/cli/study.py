@@ -85,7 +85,8 @@ def _facts(resolved: Any) -> dict[str, Any]:
         **({"tensors": _tensor_lines(spec)} if spec.tensors else {}),
         "inputs": ", ".join(asked.label() for asked in study.inputs),
         "kinds": ", ".join(spec.kinds),
-        "precision": f"±{100 * spec.precision:g} %, at most {spec.max_seconds:g} s a job",
+        "precision": f"±{100 * spec.precision:g} %, at most {spec.max_seconds:g} s a job, "
+        f"{spec.min_pairs} pairs of fresh processes at least",
         "prepare": spec.prepare,
         "replicas": spec.replicas,
         "targets": _targets_line(spec.targets),

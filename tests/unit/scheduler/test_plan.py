@@ -221,11 +221,12 @@ def test_what_any_host_may_run_is_planned_once_and_impossible_only_where_no_plat
     assert "99 threads" in str(reasons["torch/fp32", 99])
 
 
-def test_precision_and_time_do_not_make_another_job(tmp_path: Path) -> None:
+def test_precision_time_and_pairs_do_not_make_another_job(tmp_path: Path) -> None:
     one = plan.plan(resolved(tmp_path), [on(platform())])
-    other = plan.plan(resolved(tmp_path, STUDY + "precision: 10%\nmax_seconds: 5\n"), [on(platform())])
+    other = plan.plan(resolved(tmp_path, STUDY + "precision: 10%\nmax_seconds: 5\nmin_pairs: 2\n"), [on(platform())])
     assert one.keys == other.keys
-    assert (other.jobs[0].budget.precision, other.jobs[0].budget.max_seconds) == (0.1, 5.0)
+    assert one.jobs[0].budget == records.Budget()
+    assert other.jobs[0].budget == records.Budget(precision=0.1, max_seconds=5.0, min_pairs=2)
 
 
 def test_a_job_survives_its_way_through_json(tmp_path: Path) -> None:

@@ -92,6 +92,8 @@ WRONG = [
     ("precision: 51%", "5: precision: expected more than 0 and at most 50%"),
     ("precision: lots", "5: precision: expected more than 0 and at most 50%"),
     ("max_seconds: 0", "5: max_seconds: expected more than 0, not 0"),
+    ("min_pairs: 3", "5: min_pairs: expected a multiple of 2, not 3"),
+    ("min_pairs: 0", "5: min_pairs: expected at least 2, not 0"),
     ("max_seconds: ten", "5: max_seconds: expected a number, not 'ten'"),
     ("kinds: []", "5: kinds: is empty"),
     ("kinds: [noop]", "5: kinds[0]: expected 'latency', 'throughput', 'server', 'tensor' or 'accuracy', not 'noop'"),
