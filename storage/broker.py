@@ -7,13 +7,13 @@ SQLite database (the embedded mode); it loses messages when killed, which `stora
 
 from __future__ import annotations
 
+import contextlib
 import re
 import reprlib
 import socket
 import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,7 @@ class Publisher:
         self._queues: dict[str, kombu.Queue] = {}
         self._in_files = not config.broker
         self._address = config.broker or "the file queue"
+        self._link: kombu.Connection | None = None
 
     def publish(self, job_id: str, queue: str) -> None:
         """Send one wake-up; raises Unreachable when the broker does not take it."""
@@ -177,17 +178,30 @@ class Publisher:
             raise
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Drop the connections; what is asked next connects anew."""
+        self._hang_up()
         self._app.close()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _channel(self) -> Iterator[Any]:
-        """A channel of a connection of its own."""
-        with translated(self._address), self._app.connection_for_write() as connection:
-            yield connection.default_channel
+        """The channel of one connection that is kept; after any trouble it is another one."""
+        try:
+            with translated(self._address):
+                if self._link is None:
+                    self._link = self._app.connection_for_write()
+                yield self._link.default_channel
+        except BaseException:
+            self._hang_up()
+            raise
+
+    def _hang_up(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            with contextlib.suppress(Exception):  # it may be what the trouble is about
+                link.release()
 
 
-@contextmanager
+@contextlib.contextmanager
 def translated(address: str) -> Iterator[None]:
     """What kombu and its transports raise, as quantfleet's errors, without the address's password."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,18 +24,15 @@ def t_quantile(p: float, df: float) -> float:
         return 0.0
     if p < 0.5:
         return -t_quantile(1 - p, df)
-    low, high = 0.0, 1.0
-    while _t_upper_tail(high, df) > 1 - p:
-        high *= 2
-    t = (low + high) / 2
-    for _ in range(80):  # Newton's steps; where one leaves the bracket, its middle
-        beyond = _t_upper_tail(t, df) - (1 - p)
-        low, high = (t, high) if beyond > 0 else (low, t)
-        step = beyond / _t_density(t, df)
-        if abs(step) <= 1e-13 * t:
-            return t + step
-        t = t + step if low < t + step < high else (low + high) / 2
-    return t
+    return _exceeded_with(1 - p, lambda t: _t_upper_tail(t, df), lambda t: _t_density(t, df))
+
+
+@functools.cache
+def f_critical(p: float, df1: float, df2: float) -> float:
+    """The value that Fisher's F with `df1` and `df2` degrees of freedom exceeds with probability `p`."""
+    if not 0 < p < 1 or df1 <= 0 or df2 <= 0:
+        raise ValueError(f"no value of Fisher's F with {df1} and {df2} degrees of freedom is exceeded with {p}")
+    return _exceeded_with(p, lambda f: f_upper_tail(f, df1, df2), lambda f: _f_density(f, df1, df2))
 
 
 def f_upper_tail(value: float, df1: float, df2: float) -> float:
@@ -59,9 +57,31 @@ def binomial_cdf(n: int, p: float) -> npt.NDArray[np.float64]:
     return cumulative
 
 
+def _exceeded_with(p: float, tail: Callable[[float], float], density: Callable[[float], float]) -> float:
+    """The positive value at which an upper tail is `p`: Newton's steps; where one leaves the bracket, its middle."""
+    low, high = 0.0, 1.0
+    while tail(high) > p:
+        high *= 2
+    x = (low + high) / 2
+    for _ in range(80):
+        beyond = tail(x) - p
+        low, high = (x, high) if beyond > 0 else (low, x)
+        step = beyond / density(x)
+        if abs(step) <= 1e-13 * x:
+            return x + step
+        x = x + step if low < x + step < high else (low + high) / 2
+    return x
+
+
 def _t_density(t: float, df: float) -> float:
     log_front = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - math.log(df * math.pi) / 2
     return math.exp(log_front - (df + 1) / 2 * math.log1p(t * t / df))
+
+
+def _f_density(f: float, df1: float, df2: float) -> float:
+    a, b = df1 / 2, df2 / 2
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(df1 / df2)
+    return math.exp(log_front + (a - 1) * math.log(f) - (a + b) * math.log1p(f * df1 / df2))
 
 
 def _t_upper_tail(t: float, df: float) -> float:

@@ -87,13 +87,12 @@ def combined(jobs: Sequence[Estimate]) -> Estimate:
         raise ValueError("no job, no mean")
     if len(jobs) == 1:
         return jobs[0]
-    import numpy as np
-
-    means = np.array([one.mean for one in jobs])
-    spread, own = float(means.var(ddof=1)) / len(jobs), sum(one.variance for one in jobs) / len(jobs) ** 2
-    own_df = sum(one.df for one in jobs)
-    agree = own > 0 and distributions.f_upper_tail(spread / own, len(jobs) - 1, own_df) >= AGREE
-    return Estimate(mean=float(means.mean()), variance=max(spread, own), df=own_df if agree else len(jobs) - 1)
+    count = len(jobs)
+    mean = math.fsum(one.mean for one in jobs) / count
+    spread = math.fsum((one.mean - mean) ** 2 for one in jobs) / (count - 1) / count
+    own, own_df = sum(one.variance for one in jobs) / count**2, sum(one.df for one in jobs)
+    agree = own > 0 and spread / own <= distributions.f_critical(AGREE, count - 1, own_df)
+    return Estimate(mean=mean, variance=max(spread, own), df=own_df if agree else count - 1)
 
 
 def difference(earlier: Estimate, later: Estimate, *shared: Component) -> Difference:

@@ -74,6 +74,19 @@ def test_queues_in_which_nothing_waits_are_told_at_once(queue: broker.Publisher)
     assert queue.empty([]) == frozenset()
 
 
+def test_who_looks_again_and_again_needs_one_connection(redis: services.Redis, queue: broker.Publisher) -> None:
+    def connections() -> int:
+        return int(cast("dict[str, int]", asked.info("stats"))["total_connections_received"])
+
+    asked = redis.client()
+    queue.waiting(QUEUE)
+    before = connections()
+    for _ in range(5):
+        assert queue.empty([QUEUE, "any"]) == {QUEUE, "any"}
+        assert list(queue.publish_all([])) == []
+    assert connections() == before
+
+
 def test_publishing_leaves_nothing_behind_but_messages(redis: services.Redis, queue: broker.Publisher) -> None:
     for name in (QUEUE, "any"):
         queue.publish("job", name)

@@ -34,6 +34,12 @@ def test_fishers_tail_equals_scipys(value: float, df1: float, df2: float) -> Non
     assert distributions.f_upper_tail(value, df1, df2) == pytest.approx(scipy.stats.f.sf(value, df1, df2), rel=1e-8)
 
 
+@pytest.mark.parametrize("p", [0.01, 0.25, 0.9])
+@pytest.mark.parametrize(("df1", "df2"), [(1, 2), (1, 10), (1, 2000), (2, 3000), (4, 7.5), (30, 3)])
+def test_fishers_critical_values_equal_scipys(p: float, df1: float, df2: float) -> None:
+    assert distributions.f_critical(p, df1, df2) == pytest.approx(scipy.stats.f.isf(p, df1, df2), rel=1e-8)
+
+
 @pytest.mark.parametrize(("pairs", "between"), [(3, 0.05), (5, 0.05), (5, 0.0), (12, 0.2)])
 def test_the_gain_interval_covers_at_its_rate_when_pairs_differ_by_what_they_were_born_with(
     pairs: int, between: float
