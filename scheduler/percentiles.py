@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from storage import distributions, estimates
@@ -21,9 +23,10 @@ _MANY = 1000.0
 
 def ends(views: Sequence[ResultView], percents: Iterable[int]) -> dict[str, Any]:
     """The ends of all intervals as fields of a comparison: `latency_p95_low_s`, `latency_p95_high_s`, …"""
-    found: dict[str, Any] = {}
+    stored, found = [_stored(view) for view in views], {}
     for percent in percents:
-        found[f"latency_p{percent}_low_s"], found[f"latency_p{percent}_high_s"] = interval(views, percent)
+        low, high = _fields(percent)
+        found[low], found[high] = _combined([one[percent] for one in stored if percent in one])
     return found
 
 
@@ -34,10 +37,25 @@ def interval(views: Sequence[ResultView], percent: int) -> Interval:
     combined on the log scale as gains are (`storage.estimates.combined`): jobs that agree are one experiment, jobs that
     do not are the random unit themselves. A job without both ends takes no part.
     """
-    found = [one for view in views for one in _stored(view, percent)]
+    low, high = ends(views, [percent]).values()
+    return low, high
+
+
+@functools.cache
+def _fields(percent: int) -> tuple[str, str]:
+    return sys.intern(f"latency_p{percent}_low_s"), sys.intern(f"latency_p{percent}_high_s")
+
+
+def _stored(view: ResultView) -> dict[int, Mapping[str, Any]]:
+    """The strategy's percentiles that have a value, as they were stored."""
+    told = (view.document.get("strategy") or {}).get("percentiles", ())
+    return {round(100 * one["q"]): one for one in told if one.get("value_s")}
+
+
+def _combined(found: Sequence[Mapping[str, Any]]) -> Interval:
     if len(found) == 1:
-        return found[0]["low_s"], found[0]["high_s"]
-    whole = [_estimate(one) for one in found if one["low_s"] and one["high_s"]]
+        return found[0].get("low_s"), found[0].get("high_s")
+    whole = [_estimate(one) for one in found if one.get("low_s") and one.get("high_s")]
     if not whole:
         return None, None
     mean = estimates.combined(whole)
@@ -45,12 +63,6 @@ def interval(views: Sequence[ResultView], percent: int) -> Interval:
     return math.exp(mean.mean - half), math.exp(mean.mean + half)
 
 
-def _stored(view: ResultView, percent: int) -> Iterable[dict[str, Any]]:
-    for one in (view.document.get("strategy") or {}).get("percentiles", ()):
-        if round(100 * one["q"]) == percent and one.get("value_s"):
-            yield {"low_s": None, "high_s": None, **one}
-
-
-def _estimate(one: dict[str, Any]) -> estimates.Estimate:
+def _estimate(one: Mapping[str, Any]) -> estimates.Estimate:
     error = math.log(one["high_s"] / one["low_s"]) / (2 * _Z)
     return estimates.Estimate(mean=math.log(one["value_s"]), variance=error**2, df=_MANY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Iterable
 
@@ -17,6 +18,9 @@ BLOCK = 250
 KEPT = 40
 """Blocks that stay, those that were asked for last: 10,000 jobs of 3,000 rows are ten megabytes."""
 
+UNPACKED = 64
+"""Arrays that stay unpacked, those that were asked for last."""
+
 Packed = dict[str, tuple[bytes, bytes]]
 
 
@@ -28,6 +32,8 @@ class Answers:
         self._ids = list(job_ids)
         self._place = {job_id: number // BLOCK for number, job_id in enumerate(self._ids)}
         self._blocks: OrderedDict[int, Packed] = OrderedDict()
+        # a baseline's answers and the right ones are asked for again with every strategy
+        self._array = functools.lru_cache(UNPACKED)(lambda packed: plain.array(packed, "<i4"))
 
     def __call__(self, job_id: str) -> Predictions | None:
         """The answers of a job and the right ones, as arrays; None without any, and for a job that was not named."""
@@ -35,7 +41,7 @@ class Answers:
         packed = None if number is None else self._block(number).get(job_id)
         if packed is None:
             return None
-        predictions, labels = (plain.array(part, "<i4") for part in packed)
+        predictions, labels = map(self._array, packed)
         return Predictions(predictions=predictions, labels=labels)  # type: ignore[arg-type]  # arrays are quicker
 
     def _block(self, number: int) -> Packed:
