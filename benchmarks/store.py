@@ -168,11 +168,13 @@ def _sizes(address: str) -> dict[str, int]:
             names = sorted(tables.metadata.tables)
             size = sa.text("SELECT pg_total_relation_size(CAST(:name AS regclass))")
             return {name: int(connection.execute(size, {"name": name}).scalar_one()) for name in names}
+        # pages, as dbstat's own sum of bytes has 32 bits
         query = (
-            "SELECT COALESCE(m.tbl_name, s.name), SUM(s.pgsize) FROM dbstat AS s LEFT JOIN sqlite_schema AS m"
+            "SELECT COALESCE(m.tbl_name, s.name), SUM(s.pageno) FROM dbstat AS s LEFT JOIN sqlite_schema AS m"
             " ON m.name = s.name WHERE s.aggregate = TRUE GROUP BY 1"
         )
-        return {str(name): int(size) for name, size in connection.exec_driver_sql(query)}
+        page = int(connection.exec_driver_sql("PRAGMA page_size").scalar_one())
+        return {str(name): page * int(pages) for name, pages in connection.exec_driver_sql(query)}
 
 
 def _print_plans(address: str) -> None:
