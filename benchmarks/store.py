@@ -189,7 +189,7 @@ def _print_plans(address: str) -> None:
             with db.read() as connection:
                 plan = connection.exec_driver_sql(explain + statement, given).all()
             print(f"plan: {' '.join(statement.split())[:60]} … {_from(statement)}")
-            print("".join(f"    {row[-1]}\n" for row in plan), end="")
+            print("".join(f"    {str(row[-1])[:160]}\n" for row in plan), end="")  # without all ids of a list
 
 
 def _from(statement: str) -> str:
