@@ -283,6 +283,9 @@ class Nursery:
         except channel.Closed:
             code = self._process.wait()
             self.stop()
+            if code < 0:  # as with a measured process: somebody, or the kernel for lack of memory, ended it
+                how = f"the {self.family} nursery was ended by signal {-code} while it started"
+                raise errors.ChildDied(how, signal=-code, stderr=self._log_tail()) from None
             raise errors.ChildFailed(
                 f"the {self.family} nursery did not start (exit code {code})", trace=self._log_tail()
             ) from None

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pytest
 
-from storage import settings
+from storage import errors, settings
 from tests import builders
 from worker import nursery, station
 
@@ -59,3 +63,22 @@ def test_the_launcher_of_a_fleet_is_the_tools_own_and_a_shell_is_not(tmp_path: P
     parent = os.getppid()
     assert station.Station(embedded, builders.platform()).own_pids() == [parent]
     assert station.Station(fleet, builders.platform()).own_pids() == [parent, psutil.Process(parent).ppid()]
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "message"),
+    [
+        ("os.kill(os.getpid(), 9)", errors.ChildDied, "ended by signal 9 while it started"),
+        ("sys.exit(3)", errors.ChildFailed, r"did not start \(exit code 3\)"),
+    ],
+)
+def test_a_nursery_that_is_killed_while_it_starts_has_died_and_one_that_gives_up_has_failed(
+    monkeypatch: pytest.MonkeyPatch, line: str, error: type[Exception], message: str
+) -> None:
+    def spawn(family: str, environ: object, control: int, sink: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", f"import os, sys; {line}"], pass_fds=[control], stderr=sink)
+
+    monkeypatch.setattr(nursery, "_spawn", spawn)
+    with pytest.raises(error, match=message) as raised:
+        nursery.Nursery("torch", {}, None).fork(lock=0, memory_bytes=2**30, tick=lambda: None)
+    assert getattr(raised.value, "signal", None) == (9 if error is errors.ChildDied else None)
