@@ -22,23 +22,13 @@ _MANY = 1000.0
 
 
 def ends(views: Sequence[ResultView], percents: Iterable[int]) -> dict[str, Any]:
-    """The ends of all intervals as fields of a comparison: `latency_p95_low_s`, `latency_p95_high_s`, …"""
+    """The ends of the intervals of the strategy's percentiles (50, 90, …) as fields of a comparison:
+    `latency_p95_low_s`, `latency_p95_high_s`, …"""
     stored, found = [_stored(view) for view in views], {}
     for percent in percents:
         low, high = _fields(percent)
         found[low], found[high] = _combined([one[percent] for one in stored if percent in one])
     return found
-
-
-def interval(views: Sequence[ResultView], percent: int) -> Interval:
-    """The 95 % interval of the strategy's percentile (50, 90, …) over the jobs of one case.
-
-    Of one job it is the one of order statistics that was stored with it (`storage.statistics.percentile`). Several are
-    combined on the log scale as gains are (`storage.estimates.combined`): jobs that agree are one experiment, jobs that
-    do not are the random unit themselves. A job without both ends takes no part.
-    """
-    low, high = ends(views, [percent]).values()
-    return low, high
 
 
 @functools.cache
@@ -53,6 +43,12 @@ def _stored(view: ResultView) -> dict[int, Mapping[str, Any]]:
 
 
 def _combined(found: Sequence[Mapping[str, Any]]) -> Interval:
+    """The 95 % interval of a percentile over the jobs of one case.
+
+    Of one job it is the one of order statistics that was stored with it (`storage.statistics.percentile`). Several are
+    combined on the log scale as gains are (`storage.estimates.combined`): jobs that agree are one experiment, jobs that
+    do not are the random unit themselves. A job without both ends takes no part.
+    """
     if len(found) == 1:
         return found[0].get("low_s"), found[0].get("high_s")
     whole = [_estimate(one) for one in found if one.get("low_s") and one.get("high_s")]

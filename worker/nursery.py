@@ -103,9 +103,7 @@ class Child:
     def died(self, op: str) -> errors.ChildDied:
         """The exception for a process that was found to be gone during an operation, with how it ended."""
         ended = self._ended() or {}
-        code = ended.get("code")
-        number = -code if isinstance(code, int) and code < 0 else None
-        how = f"by signal {signal.Signals(number).name}" if number else f"with exit code {code}"
+        how, number = _how(ended.get("code"))
         hint = ", as the kernel does when memory runs out" if number == signal.SIGKILL else ""
         return errors.ChildDied(
             f"the measured process ended {how} during {op!r}{hint}",
@@ -283,9 +281,10 @@ class Nursery:
         except channel.Closed:
             code = self._process.wait()
             self.stop()
-            if code < 0:  # as with a measured process: somebody, or the kernel for lack of memory, ended it
-                how = f"the {self.family} nursery was ended by signal {-code} while it started"
-                raise errors.ChildDied(how, signal=-code, stderr=self._log_tail()) from None
+            how, number = _how(code)
+            if number:  # as with a measured process: somebody, or the kernel for lack of memory, ended it
+                said = f"the {self.family} nursery ended {how} while it started"
+                raise errors.ChildDied(said, signal=number, stderr=self._log_tail()) from None
             raise errors.ChildFailed(
                 f"the {self.family} nursery did not start (exit code {code})", trace=self._log_tail()
             ) from None
@@ -362,6 +361,12 @@ def _is_over(pid: int) -> bool:
     """Whether a process is gone, or only its exit code is left of it."""
     state = procfs.read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[:1]
     return state in ([], ["Z"], ["X"])
+
+
+def _how(code: object) -> tuple[str, int | None]:
+    """How a process ended, in words, by its return code; the signal that ended it, if one did."""
+    number = -code if isinstance(code, int) and code < 0 else None
+    return f"by signal {signal.Signals(number).name}" if number else f"with exit code {code}", number
 
 
 def _spawn(family: str, environ: Mapping[str, str], control: int, sink: Any) -> subprocess.Popen[bytes]:

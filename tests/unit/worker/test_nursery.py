@@ -68,7 +68,7 @@ def test_the_launcher_of_a_fleet_is_the_tools_own_and_a_shell_is_not(tmp_path: P
 @pytest.mark.parametrize(
     ("line", "error", "message"),
     [
-        ("os.kill(os.getpid(), 9)", errors.ChildDied, "ended by signal 9 while it started"),
+        ("os.kill(os.getpid(), 9)", errors.ChildDied, "ended by signal SIGKILL while it started"),
         ("sys.exit(3)", errors.ChildFailed, r"did not start \(exit code 3\)"),
     ],
 )
