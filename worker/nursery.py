@@ -308,7 +308,7 @@ class Nursery:
                 return message
             if message["event"] == "ended":
                 self._hear(message)
-        raise channel.Closed
+        raise errors.ChildDied(f"the {self.family} nursery did not answer for {_READY_S:g} s, and was killed")
 
     def _hear(self, message: dict[str, Any]) -> None:
         """News of an end."""

@@ -82,3 +82,17 @@ def test_a_nursery_that_is_killed_while_it_starts_has_died_and_one_that_gives_up
     with pytest.raises(error, match=message) as raised:
         nursery.Nursery("torch", {}, None).fork(lock=0, memory_bytes=2**30, tick=lambda: None)
     assert getattr(raised.value, "signal", None) == (9 if error is errors.ChildDied else None)
+
+
+def test_a_nursery_that_hangs_while_it_starts_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def spawn(family: str, environ: object, control: int, sink: Any) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(["sleep", "60"], pass_fds=[control], start_new_session=True))
+        return started[0]
+
+    monkeypatch.setattr(nursery, "_spawn", spawn)
+    monkeypatch.setattr(nursery, "_READY_S", 0.1)
+    with pytest.raises(errors.ChildDied, match=r"did not answer for 0\.1 s"):
+        nursery.Nursery("torch", {}, None).fork(lock=0, memory_bytes=2**30, tick=lambda: None)
+    assert started[0].poll() is not None
