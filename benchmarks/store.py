@@ -70,10 +70,13 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, help="keep the databases there, or use those that are there")
     given = parser.parse_args()
+    names = given.databases.split(",")
+    if unknown := set(names) - {"sqlite", "postgres"}:
+        parser.error(f"--databases: {', '.join(sorted(unknown))} is neither sqlite nor postgres")
     shape = many.Shape.of(given.results)
     print(common.machine())
     print(shape.text() + ("" if given.samples else ", without raw samples"), flush=True)
-    for name in given.databases.split(","):
+    for name in names:
         with _folder(given.folder) as folder, _address(name, folder) as address:
             _measure(name, address, shape, given)
 

@@ -83,6 +83,8 @@ def _asked() -> argparse.Namespace:
     asked = parser.parse_args()
     if asked.again not in asked.lengths:
         parser.error(f"--again {asked.again} is none of the inputs {', '.join(map(str, asked.lengths))}")
+    if not (asked.model / "config.json").is_file():
+        parser.error(f"--model {asked.model} is no folder of a model: `make assets` makes the demo's")
     if unknown := [name for name in asked.tools if name not in NAMES]:
         parser.error(f"there is no tool {unknown[0]!r}: {'; '.join(NAMES)}")
     return asked
