@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-from scheduler import paired, percentiles
+from scheduler import pages, paired, percentiles
 from storage import foreign, metrics, records, statistics, wide
 from storage.views import Predictions, ResultView
 
@@ -103,6 +103,39 @@ class Comparison:
 
 _made = wide.maker(Comparison)
 
+T = TypeVar("T")
+
+
+class Case(NamedTuple):
+    """What a row is of, wherever it was measured; only an accuracy that stands alone has no input."""
+
+    model: str
+    kind: str
+    input: str | None
+    threads: int | None
+    batch: int | None
+    length: int | str | None
+    baseline: str
+    strategy: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Paging:
+    """A page of rows: whole cases, on all of their platforms."""
+
+    page: pages.Page
+    group: Callable[[Case], Hashable] = lambda case: case  # what stays together besides
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """The rows of a page, or all of them."""
+
+    rows: list[Comparison]
+    pages: int = 1
+    left: int = 0  # cases on other pages, each counted once for each platform
+
+
 Lookup = Callable[[str], Predictions | None]
 
 LABEL_WIDTH = 28
@@ -126,15 +159,54 @@ def compare(results: Iterable[ResultView], predictions: Lookup, *, include_distu
     `predictions` gives a finished accuracy job's row-by-row answers, None where they are not kept. Disturbed results
     are left out unless asked for; a case that has no others keeps a row that says so.
     """
+    return part(results, predictions, include_disturbed=include_disturbed).rows
+
+
+def part(
+    results: Iterable[ResultView],
+    predictions: Lookup,
+    *,
+    include_disturbed: bool = False,
+    paging: Paging | None = None,
+) -> Part:
+    """The same, or one page of it: nothing is combined or compared for the others. QueryError for a page too far."""
     views = list(results)
     accuracies = paired.Accuracies([view for view in views if view.kind == "accuracy"], predictions)
-    paired_views = [view for view in views if view.kind in records.PAIRED]
-    rows = [row for case in _groups(paired_views, _case) for row in _case_rows(case, include_disturbed)]
-    rows = _with_like_for_like(rows)
-    covered = {(row.hardware_key, row.environment_key, row.model, row.strategy) for row in rows}
-    alone = [v for v in views if v.kind == "accuracy" and _where(v) not in covered]
-    rows += [_accuracy_row(group) for group in _groups(alone, lambda v: (_where(v), v.model_digest))]
-    return sorted((_with_accuracy(row, accuracies) for row in rows), key=order)
+    cases = _groups([view for view in views if view.kind in records.PAIRED], _case)
+    covered = {_where(case[0]) for case in cases}
+    alone = _groups(
+        [view for view in views if view.kind == "accuracy" and _where(view) not in covered],
+        lambda view: (_where(view), view.model_digest),
+    )
+    shown = _cut([*cases, *alone], lambda group: case_of(group[0]), paging)
+    on_page = {case_of(group[0]) for group in shown.kept}
+    # an operation's gain like for like may stand on another page
+    needed = [case for case in cases if case[0].kind == "tensor" or case_of(case[0]) in on_page]
+    rows = _with_like_for_like([row for case in needed for row in _case_rows(case, accuracies, include_disturbed)])
+    rows = [row for row in rows if row.kind != "tensor" or case_of(row) in on_page]
+    rows += [_accuracy_row(group, accuracies) for group in alone if case_of(group[0]) in on_page]
+    return Part(rows=sorted(rows, key=order), pages=shown.pages, left=shown.left)
+
+
+def page_of(rows: Sequence[Comparison], paging: Paging) -> Part:
+    """A page of rows that are there already, in the order in which they came. QueryError for a page too far."""
+    shown = _cut(rows, case_of, paging)
+    kept = {id(row) for row in shown.kept}
+    return Part(rows=[row for row in rows if id(row) in kept], pages=shown.pages, left=shown.left)
+
+
+def case_of(one: Comparison | ResultView) -> Case:
+    """The case of a result or a row."""
+    if one.kind == "accuracy":
+        return Case(one.model, one.kind, None, None, None, None, one.baseline, one.strategy)
+    return Case(one.model, one.kind, one.input, one.threads, one.batch, one.length, one.baseline, one.strategy)
+
+
+def _cut(items: Sequence[T], case: Callable[[T], Case], paging: Paging | None) -> pages.Cut[T]:
+    if paging is None:
+        return pages.Cut(kept=list(items), pages=1, left=0)
+    ordered = sorted(items, key=lambda item: case_order(case(item)))
+    return pages.cut(ordered, lambda item: paging.group(case(item)), paging.page)
 
 
 def of_ours(rows: Iterable[Comparison]) -> list[Comparison]:
@@ -169,22 +241,24 @@ def _is_disturbed(view: ResultView) -> bool:
     return view.kind in records.PAIRED and view.state == "done" and "disturbed" in view.flags
 
 
-def _case_rows(views: Sequence[ResultView], include_disturbed: bool) -> list[Comparison]:
+def _case_rows(views: Sequence[ResultView], accuracies: paired.Accuracies, include_disturbed: bool) -> list[Comparison]:
     """Usually one row; one for each content where a name stands for several models or inputs."""
     done = [view for view in views if view.state == "done"]
     counted = [view for view in done if include_disturbed or not _is_disturbed(view)]
     if not counted:
-        return [_left_out(done) if done else _no_number(views)]
+        return [_left_out(done, accuracies) if done else _no_number(views, accuracies)]
     groups = _groups(counted, lambda v: (v.model_digest, v.input_digest))
     extra = [*_left_out_note(len(done) - len(counted)), *_failed_note(views)]
     marks = ["left out"] if len(done) > len(counted) else []
     if len(groups) > 1:
         marks.append("digest")
         extra.append(_digest_note(groups))
-    return [_done_row(group, marks, extra) for group in groups]
+    return [_done_row(group, accuracies, marks, extra) for group in groups]
 
 
-def _done_row(views: Sequence[ResultView], marks: Sequence[str], extra: Sequence[str]) -> Comparison:
+def _done_row(
+    views: Sequence[ResultView], accuracies: paired.Accuracies, marks: Sequence[str], extra: Sequence[str]
+) -> Comparison:
     newest = views[0]
     gain = _gain(views)
     withheld = _withheld(newest)
@@ -197,6 +271,7 @@ def _done_row(views: Sequence[ResultView], marks: Sequence[str], extra: Sequence
     notes = [*extra, *_replica_note(views), *(note for view in views for note in view.notes)]
     return _row(
         views,
+        accuracies,
         state="done",
         gain=None if gain is None else gain.value,
         gain_low=None if gain is None else gain.low,
@@ -214,10 +289,12 @@ def _done_row(views: Sequence[ResultView], marks: Sequence[str], extra: Sequence
     )
 
 
-def _row(views: Sequence[ResultView], **more: Any) -> Comparison:
-    """What every row has: its case, and sizes where they were measured; `more`: what this one has besides."""
+def _row(views: Sequence[ResultView], accuracies: paired.Accuracies, **more: Any) -> Comparison:
+    """What every row has: its case, its accuracy, and sizes where they were measured; `more`: what this one has
+    besides."""
     newest = views[0]
     hardware_key, environment_key = paired.platform(newest)
+    where = (hardware_key, environment_key, newest.model)
     common: dict[str, Any] = {
         "hardware_key": hardware_key,
         "environment_key": environment_key,
@@ -235,6 +312,7 @@ def _row(views: Sequence[ResultView], **more: Any) -> Comparison:
         "length": newest.length,
         "job_ids": tuple(view.job_id for view in views),
         "state": newest.state,
+        "accuracy": accuracies.find(where, newest.model_digest, newest.strategy, newest.baseline),
         "kind": newest.kind,
         "instances": newest.instances,
         "artifact_bytes": newest.artifact_bytes,
@@ -246,30 +324,24 @@ def _row(views: Sequence[ResultView], **more: Any) -> Comparison:
     return _made(**{**common, **more})
 
 
-def _left_out(views: Sequence[ResultView]) -> Comparison:
+def _left_out(views: Sequence[ResultView], accuracies: paired.Accuracies) -> Comparison:
     """A case whose every result was disturbed: no number, and the way to see one."""
     reason = f"{len(views)} disturbed result{'s' * (len(views) > 1)} only; --include-disturbed shows it"
-    bare = replace(_row(views), artifact_bytes=None, baseline_artifact_bytes=None, size_ratio=None)
+    bare = replace(_row(views, accuracies), artifact_bytes=None, baseline_artifact_bytes=None, size_ratio=None)
     bare = replace(bare, resident_peak_bytes=None, baseline_resident_peak_bytes=None)
     return replace(bare, state="left out", reason=reason, marks=("disturbed", "left out"))
 
 
-def _no_number(views: Sequence[ResultView]) -> Comparison:
-    return replace(_row(views), reason=views[0].message or "no reason was stored")
+def _no_number(views: Sequence[ResultView], accuracies: paired.Accuracies) -> Comparison:
+    return replace(_row(views, accuracies), reason=views[0].message or "no reason was stored")
 
 
-def _accuracy_row(views: Sequence[ResultView]) -> Comparison:
+def _accuracy_row(views: Sequence[ResultView], accuracies: paired.Accuracies) -> Comparison:
     """A strategy that has an accuracy (or the reason why not) and no latency on this platform."""
     done = [view for view in views if view.state == "done"]
-    row = _row(done or views)
+    row = _row(done or views, accuracies)
     row = replace(row, kind="accuracy", threads=None, input=None, batch=None, length=None)
     return row if done else replace(row, reason=views[0].message or "no reason was stored")
-
-
-def _with_accuracy(row: Comparison, accuracies: paired.Accuracies) -> Comparison:
-    where = (row.hardware_key, row.environment_key, row.model)
-    found = accuracies.find(where, row.model_digest, row.strategy, row.baseline)
-    return row if found is None else changed(row, accuracy=found)
 
 
 _NAMES = tuple(field.name for field in fields(Comparison))
@@ -398,7 +470,7 @@ def short(label: str) -> str:
     return f"…{'.'.join(parts)}{comma}{rows}"
 
 
-def case_order(row: Comparison) -> tuple[Any, ...]:
+def case_order(row: Comparison | Case) -> tuple[Any, ...]:
     """Sorts rows by model, input, threads, baseline first, strategy, wherever they were measured."""
     return (row.model, *_shape_order(row))
 
@@ -409,7 +481,7 @@ def order(row: Comparison) -> tuple[Any, ...]:
     return (*where, row.model, row.model_digest or "", *_shape_order(row))
 
 
-def _shape_order(row: Comparison) -> tuple[Any, ...]:
+def _shape_order(row: Comparison | Case) -> tuple[Any, ...]:
     length = row.length if isinstance(row.length, int) else math.inf  # real rows come after the fixed lengths
     # rows with an accuracy only come after the measured ones
     shape: tuple[Any, ...] = (row.threads is None, row.batch or 0, length, row.input or "", row.threads or 0)

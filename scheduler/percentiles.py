@@ -24,10 +24,10 @@ _MANY = 1000.0
 def ends(views: Sequence[ResultView], percents: Iterable[int]) -> dict[str, Any]:
     """The ends of the intervals of the strategy's percentiles (50, 90, …) as fields of a comparison:
     `latency_p95_low_s`, `latency_p95_high_s`, …"""
-    stored, found = [_stored(view) for view in views], {}
+    stored, found = _stored(views), {}
     for percent in percents:
         low, high = _fields(percent)
-        found[low], found[high] = _combined([one[percent] for one in stored if percent in one])
+        found[low], found[high] = _combined(stored.get(percent, ()))
     return found
 
 
@@ -36,10 +36,14 @@ def _fields(percent: int) -> tuple[str, str]:
     return sys.intern(f"latency_p{percent}_low_s"), sys.intern(f"latency_p{percent}_high_s")
 
 
-def _stored(view: ResultView) -> dict[int, Mapping[str, Any]]:
-    """The strategy's percentiles that have a value, as they were stored."""
-    told = (view.document.get("strategy") or {}).get("percentiles", ())
-    return {round(100 * one["q"]): one for one in told if one.get("value_s")}
+def _stored(views: Iterable[ResultView]) -> dict[int, list[Mapping[str, Any]]]:
+    """The strategy's percentiles that have a value, as they were stored, of all jobs."""
+    found: dict[int, list[Mapping[str, Any]]] = {}
+    for view in views:
+        for one in (view.document.get("strategy") or {}).get("percentiles", ()):
+            if one.get("value_s"):
+                found.setdefault(round(100 * one["q"]), []).append(one)
+    return found
 
 
 def _combined(found: Sequence[Mapping[str, Any]]) -> Interval:

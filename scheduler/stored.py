@@ -5,16 +5,19 @@ from __future__ import annotations
 import gc
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scheduler import compare, limits, prices, scope
 from scheduler.compare import Comparison
+from scheduler.filters import Filter
 from storage import queries
 from storage.answers import Answers
 from storage.database import Database
 from storage.views import ResultView
 
 Kinds = str | Collection[str]
+
+EVERYTHING = Filter()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +26,7 @@ class Compared:
 
     rows: list[Comparison]
     disturbed: int  # results that are left out
+    left: int = 0  # cases on other pages
 
 
 def views(db: Database, *, study: str | None, kinds: Kinds, platform: str | None = None) -> list[ResultView]:
@@ -30,20 +34,38 @@ def views(db: Database, *, study: str | None, kinds: Kinds, platform: str | None
     return queries.results(db, study=study, kind=kinds, platform=platform, documents=False)
 
 
-def compared(db: Database, *, study: str | None, kinds: Kinds, include_disturbed: bool = False) -> Compared:
+def compared(
+    db: Database,
+    *,
+    study: str | None,
+    kinds: Kinds,
+    include_disturbed: bool = False,
+    chosen: Filter = EVERYTHING,
+    paging: compare.Paging | None = None,
+) -> Compared:
     """The comparison of a study's results (its name or id), or of all.
+
+    `chosen` picks rows, QueryError where there are some and it fits none; `paging`: one page of them.
 
     All of a large database are read a platform at a time, for results of two are never combined: memory is bounded by
     the largest platform.
     """
     ceilings, rows, disturbed = queries.ceilings(db), [], 0
-    whole = study is not None or not queries.more_than(db, scope.LARGE)
     with _uncollected():
-        for platform in (None,) if whole else queries.platform_keys(db):
+        if study is not None or not queries.more_than(db, scope.LARGE):
+            found = views(db, study=study, kinds=kinds)
+            some = part(db, found, include_disturbed=include_disturbed, ceilings=ceilings, chosen=chosen, paging=paging)
+            return Compared(rows=some.rows, disturbed=_left_out(found, include_disturbed), left=some.left)
+        for platform in queries.platform_keys(db):
             found = views(db, study=study, kinds=kinds, platform=platform)
             rows += comparisons(db, found, include_disturbed=include_disturbed, ceilings=ceilings)
-            disturbed += 0 if include_disturbed else compare.disturbed_left_out(found)
-    return Compared(rows=rows if whole else sorted(rows, key=compare.order), disturbed=disturbed)
+            disturbed += _left_out(found, include_disturbed)
+    some = _chosen(sorted(rows, key=compare.order), chosen, paging)
+    return Compared(rows=some.rows, disturbed=disturbed, left=some.left)
+
+
+def _left_out(found: Sequence[ResultView], include_disturbed: bool) -> int:
+    return 0 if include_disturbed else compare.disturbed_left_out(found)
 
 
 @contextmanager
@@ -69,7 +91,27 @@ def comparisons(
 
     `ceilings`: the database's, where the caller has read them.
     """
+    return part(db, views, include_disturbed=include_disturbed, ceilings=ceilings).rows
+
+
+def part(
+    db: Database,
+    views: Sequence[ResultView],
+    *,
+    include_disturbed: bool = False,
+    ceilings: limits.Known | None = None,
+    chosen: Filter = EVERYTHING,
+    paging: compare.Paging | None = None,
+) -> compare.Part:
+    """The same of those rows that are chosen, or a page of them: where all are, nothing is computed for the others."""
     lookup = Answers(db, [view.job_id for view in views if view.kind == "accuracy" and view.state == "done"])
-    rows = compare.compare(views, lookup, include_disturbed=include_disturbed)
-    limited = limits.comparisons(rows, views, queries.ceilings(db) if ceilings is None else ceilings)
-    return prices.priced(limited, prices.prices(queries.hosts(db)))
+    early = paging if chosen == EVERYTHING else None  # a filter may ask for what only rows know
+    some = compare.part(views, lookup, include_disturbed=include_disturbed, paging=early)
+    limited = limits.comparisons(some.rows, views, queries.ceilings(db) if ceilings is None else ceilings)
+    rows = prices.priced(limited, prices.prices(queries.hosts(db)))
+    return replace(some, rows=rows) if chosen == EVERYTHING else _chosen(rows, chosen, paging)
+
+
+def _chosen(rows: Sequence[Comparison], chosen: Filter, paging: compare.Paging | None) -> compare.Part:
+    picked = chosen.select(rows)
+    return compare.Part(rows=picked) if paging is None else compare.page_of(picked, paging)

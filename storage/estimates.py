@@ -88,9 +88,9 @@ def combined(jobs: Sequence[Estimate]) -> Estimate:
     if len(jobs) == 1:
         return jobs[0]
     count = len(jobs)
-    mean = math.fsum(one.mean for one in jobs) / count
-    spread = math.fsum((one.mean - mean) ** 2 for one in jobs) / (count - 1) / count
-    own, own_df = sum(one.variance for one in jobs) / count**2, sum(one.df for one in jobs)
+    mean = math.fsum([one.mean for one in jobs]) / count
+    spread = math.fsum([(one.mean - mean) ** 2 for one in jobs]) / (count - 1) / count
+    own, own_df = sum([one.variance for one in jobs]) / count**2, sum([one.df for one in jobs])
     agree = own > 0 and spread / own <= distributions.f_critical(AGREE, count - 1, own_df)
     return Estimate(mean=mean, variance=max(spread, own), df=own_df if agree else count - 1)
 

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from storage import ceilings as machine
-from storage import plain, records, statements, tables
+from storage import plain, records, statements, tables, wide
 from storage.database import Database
 from storage.ended import PLANNED, Filter, among, in_study, more_than, platform_keys, results, whole
 from storage.views import (
@@ -144,9 +144,10 @@ def read_legs(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, li
     table = tables.sample
     found: dict[str, list[records.Leg]] = {}
     for some in statements.chunks(job_ids):
-        query = sa.select(table).where(table.c.job_id.in_(some)).order_by(table.c.job_id, table.c.number)
-        for row in connection.execute(query).mappings():
-            found.setdefault(row["job_id"], []).append(_leg(row))
+        query = sa.select(table.c.job_id, table.c.samples, sa.cast(table.c.disturbed, sa.Text), *_LEG_COLUMNS)
+        picked = query.where(table.c.job_id.in_(some)).order_by(table.c.job_id, table.c.number)
+        for job_id, samples, disturbed, *more in connection.execute(picked):
+            found.setdefault(job_id, []).append(_leg(samples, disturbed, more))
     return found
 
 
@@ -299,11 +300,13 @@ def _study_names(
 
 
 _LEG = tuple(field.name for field in dataclasses.fields(records.Leg) if field.name not in ("samples_ns", "disturbed"))
+_LEG_COLUMNS = tuple(tables.sample.c[name] for name in _LEG)
+_made_leg = wide.maker(records.Leg)
 
 
-def _leg(row: Mapping[Any, Any]) -> records.Leg:
-    samples, disturbed = plain.unpack(row["samples"], "<i8"), tuple(row["disturbed"])
-    return records.Leg(**{name: row[name] for name in _LEG}, samples_ns=samples, disturbed=disturbed)
+def _leg(samples: bytes, disturbed: str, more: Sequence[Any]) -> records.Leg:
+    reasons = () if disturbed == "[]" else tuple(plain.loads(disturbed))
+    return _made_leg(**dict(zip(_LEG, more, strict=True)), samples_ns=plain.unpack(samples, "<i8"), disturbed=reasons)
 
 
 def _ceilings(row: dict[str, Any]) -> CeilingsView:

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, RenderableType
 
-from scheduler import capacity, choose, fleet_choice, machines, measures, pareto, points, prices, quantities, stored
+from scheduler import choose, fleet_choice, machines, measures, points, prices, quantities, stored
 from scheduler import compare as comparing
 from scheduler.across import Where
-from scheduler.cli import capacity_table, decide_export, decide_tables, front_table, paging
+from scheduler.cli import decide_tables, paging
 from scheduler.cli.common import print_json
 from scheduler.cli.options import DatabaseOption
 from scheduler.cli.results import (
@@ -35,6 +35,9 @@ GOALS = ("latency", "throughput", "cost")
 
 KINDS = (*points.KINDS, "accuracy")
 """Kinds of jobs that a choice is made from."""
+
+TOP, TOP_OF_MANY = 5, 2
+"""Configurations shown for each machine; of more than `decide_tables.MANY` choices."""
 
 CHOICES = 40
 """Workloads on machines whose choice is shown; `--json` has all."""
@@ -70,7 +73,15 @@ LengthOption = Annotated[str | None, typer.Option("--length", metavar="TOKENS", 
 LayoutOption = Annotated[
     bool, typer.Option("--free-layout", help="One strategy for the fleet, threads and instances each machine's best")
 ]
-TopOption = Annotated[int, typer.Option("--top", min=1, help="Configurations shown for each machine")]
+TopOption = Annotated[
+    int | None,
+    typer.Option(
+        "--top",
+        min=1,
+        help="Configurations shown for each machine",
+        show_default=f"{TOP}; {TOP_OF_MANY} of many machines",
+    ),
+]
 OverOption = Annotated[
     str | None, typer.Option("--over", metavar="NAMES", help=f"Objectives: {', '.join(measures.OBJECTIVES)}")
 ]
@@ -109,7 +120,7 @@ def best(
     threads: ThreadsOption = None,
     length: LengthOption = None,
     include_disturbed: DisturbedOption = False,
-    top: TopOption = 5,
+    top: TopOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Choose: the best configuration under limits on each machine and for the whole fleet, or what to rent for a load.
@@ -168,11 +179,16 @@ def show_pareto(
       quantfleet pareto --strategy 'openvino/*' --all
       quantfleet pareto --json | jq '.fronts[].points[].strategy'
     """
+    from scheduler import pareto
+    from scheduler.cli import front_table
+
     objectives = _objectives(over)
     asked = Filter(model=model, strategy=strategy, hardware=hardware, threads=threads)
     found = _read(database, study, asked, length, price or [], include_disturbed=include_disturbed)
     fronts = pareto.fronts(found.plot.points, objectives)
     if as_json:
+        from scheduler.cli import decide_export
+
         print_json(fronts=[decide_export.front(one, found.machines) for one in fronts])
     else:
         width = _console().width
@@ -182,12 +198,20 @@ def show_pareto(
 
 
 def _choose(
-    found: Found, objective: measures.Objective, limits: Sequence[Limit], *, free_layout: bool, top: int, as_json: bool
+    found: Found,
+    objective: measures.Objective,
+    limits: Sequence[Limit],
+    *,
+    free_layout: bool,
+    top: int | None,
+    as_json: bool,
 ) -> None:
     choices = choose.choose(found.plot.points, objective, limits)
     hosts = {where: machine.hosts for where, machine in found.machines.items()}
     fleet = fleet_choice.choose(choices, objective, hosts, free_layout=free_layout)
     if as_json:
+        from scheduler.cli import decide_export
+
         print_json(
             objective=objective.name,
             limits=[decide_export.limit(one) for one in limits],
@@ -197,21 +221,28 @@ def _choose(
     else:
         width = _console().width
         shown = choices[:CHOICES]
-        _print(decide_tables.choices(shown, objective, limits, found.machines, width, top=top))
-        _print(decide_tables.fleet(fleet, objective, found.machines, width, top=top))
+        few = top or (TOP if len(shown) <= decide_tables.MANY else TOP_OF_MANY)
+        _print(decide_tables.choices(shown, objective, limits, found.machines, width, top=few))
+        _print(decide_tables.fleet(fleet, objective, found.machines, width, top=top or TOP))
         _mention(found, nothing=None if choices else _no_measure(found, objective), left=len(choices) - CHOICES)
     raise typer.Exit(0 if any(one.best for one in choices) else NOTHING_FOUND)
 
 
 def _rent(found: Found, load: float, limits: Sequence[Limit], *, extrapolate: bool, as_json: bool) -> None:
+    from scheduler import capacity
+
     answers = capacity.capacity(found.plot.points, load, limits, found.machines, extrapolate=extrapolate)
     if as_json:
+        from scheduler.cli import decide_export
+
         print_json(
             load_per_s=load,
             limits=[decide_export.limit(one) for one in limits],
             capacity=[decide_export.capacity(one, found.machines) for one in answers],
         )
     else:
+        from scheduler.cli import capacity_table
+
         _print(capacity_table.render(answers, limits, found.machines, _console().width, extrapolate=extrapolate))
         _mention(found, nothing=None if answers else _no_measure(found, measures.OBJECTIVES["throughput"]))
     raise typer.Exit(0 if any(one.offers for one in answers) else NOTHING_FOUND)
@@ -269,6 +300,8 @@ def _check(goal: str | None, load: float | None, extrapolate: bool, free_layout:
 
 
 def _objectives(over: str | None) -> list[measures.Objective]:
+    from scheduler import pareto
+
     names = [name.strip() for name in over.split(",")] if over else list(pareto.DEFAULT)
     for name in names:
         choice("over", name, tuple(measures.OBJECTIVES))

@@ -24,6 +24,9 @@ Machines = Mapping[Where, Machine]
 TIED = "≈"
 """A configuration that the best is not shown to be better than."""
 
+MANY = 12
+"""With more machines than so many, what repeats for each of them is said in one line."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
@@ -85,19 +88,35 @@ def _workload(
     sections = [(_machine(machines[one.where]), _lines(one, top)) for one in found if one.ranked]
     if sections:
         yield from tables.folded(_KEYS, columns, sections, width)
+    yield from _more(found, machines, top)
     for choice in found:
         name = machines[choice.where].name
-        more = len(choice.ranked) - top
-        hidden = len([one for one in choice.ties if choice.ranked.index(one) >= top])
-        if more > 0:
-            tied = f", {hidden} of them ties" if hidden else ""
-            yield Text(tables.clean(f"{more} more on {name}{tied} (--top)."), overflow="fold")
         yield from tables.listed(
             f"better by estimate, but not shown to keep the limits on {name}", [missed(one) for one in choice.unshown]
         )
         if not choice.ranked:
             heading = f"nothing of {choice.missed} keeps all limits on {name}; the nearest:"
             yield from tables.listed(heading, [missed(one) for one in choice.nearest])
+
+
+def _more(found: Sequence[Choice], machines: Machines, top: int) -> Iterator[Text]:
+    """What `--top` leaves out, by machine; of many machines in one line."""
+    left = [(choice, len(choice.ranked) - top) for choice in found if len(choice.ranked) > top]
+    if len(left) > MANY:
+        hidden = sum(_hidden(choice, top) for choice, _ in left)
+        yield _left(sum(count for _, count in left), f"{len(left)} machines", hidden)
+        return
+    for choice, count in left:
+        yield _left(count, machines[choice.where].name, _hidden(choice, top))
+
+
+def _hidden(choice: Choice, top: int) -> int:
+    return len([one for one in choice.ties if choice.ranked.index(one) >= top])
+
+
+def _left(count: int, where: str, ties: int) -> Text:
+    tied = f", {ties} of them ties" if ties else ""
+    return Text(tables.clean(f"{count} more on {where}{tied} (--top)."), overflow="fold")
 
 
 def _machine(machine: Machine) -> str:
@@ -196,12 +215,15 @@ def _fleet(found: FleetChoice, machines: Machines, width: int, top: int) -> Iter
     else:
         yield from _answers(found.minimax, found.weighted)
         tied = {id(one) for one in found.ties}
+        each = [_regrets(machines[where], where) for where in found.hosts]
         columns: list[tables.Column[Candidate]] = [
             tables.Column(title="worst", cell=lambda one: _regret(one.worst) + TIED * (id(one) in tied)),
             tables.Column(title="mean", cell=lambda one: _regret(one.mean)),
-            *(_regrets(machines[where], where) for where in found.hosts),
+            *(each if len(each) <= MANY else [_worst_on(machines)]),
         ]
         yield from tables.folded(_CANDIDATE, columns, [("", found.candidates[:top])], width)
+        if len(each) > MANY:
+            yield dim(f"the regret on each of {len(each)} machines: --json")
     lines = [
         f"{one.configuration.name}: no number, or not shown to keep the limits, on "
         + ", ".join(machines[where].name for where in one.where)
@@ -226,6 +248,13 @@ def _regrets(machine: Machine, where: Where) -> tables.Column[Candidate]:
         return _regret(one.cells[where].regret) + TIED * one.cells[where].tied
 
     return tables.Column(title=machine.name.replace(" (", "\n("), cell=cell)
+
+
+def _worst_on(machines: Machines) -> tables.Column[Candidate]:
+    def cell(one: Candidate) -> str:
+        return machines[max(one.cells, key=lambda where: one.cells[where].regret)].name
+
+    return tables.Column(title="worst on", cell=cell, left=True)
 
 
 _CANDIDATE: tuple[tables.Column[Candidate], ...] = (

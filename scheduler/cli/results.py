@@ -147,25 +147,32 @@ def compare(
                 raise typer.Exit(1)
             return
         study = paging.scoped(db, study)
-        found = stored.compared(db, study=study, kinds=kind or SHOWN, include_disturbed=include_disturbed)
-        rows = sort_rows(wanted.select(found.rows), sort)
+        whole = as_json or as_csv or axis is not None
+        found = stored.compared(
+            db,
+            study=study,
+            kinds=kind or SHOWN,
+            include_disturbed=include_disturbed,
+            chosen=wanted,
+            paging=None if whole else paging.first(),
+        )
+        rows = sort_rows(found.rows, sort)
         if axis is not None and rows:
             over.show(rows, axis, queries.platforms(db).values(), as_json=as_json)
             return
-        shown = rows if as_json or as_csv else paging.page(rows)
-        beside = _side_by_side(db, shown, sort)
+        beside = _side_by_side(db, rows, sort)
         told = _explained(db, beside, study, kind) if explain else []
         if as_json:
             _write(export.comparison_json(rows, beside, told))
         elif as_csv:
             _write(export.as_csv(export.COMPARISON_FIELDS, map(export.flat_comparison, rows)))
         elif rows:
-            show(shown, beside, details=details)
+            show(rows, beside, details=details)
             if explain:
                 from scheduler.cli import across_reasons
 
                 _print(across_reasons.render(told, several=beside is not None))
-            _mention_more(len(rows) - len(shown), "comparison")
+            _mention_more(found.left, "comparison")
             _mention_left_out(db, found.disturbed)
             _mention_waiting(db, study)
         else:

@@ -115,6 +115,9 @@ class About:
     chosen: tuple[str, ...] = ()  # what the command line narrowed it to, in words
     include_disturbed: bool = False
     left_out: int = 0  # disturbed results that are not counted
+    page: int = 1
+    pages: int = 1  # that the results have
+    elsewhere: int = 0  # cases on the other pages
     waiting: int = 0  # jobs that have not come to their end
 
 

@@ -40,6 +40,9 @@ POLICY = (
 
 NOTHING = "–"
 
+PACKED = 4
+"""Level of gzip for the plotting library: a twentieth larger than at 9, in half the time."""
+
 
 def html(
     report: Report,
@@ -185,7 +188,7 @@ def plotly_script() -> str:
 @functools.cache
 def packed_plotly() -> str:
     """plotly.js as a page carries it, gzip in base64: two fifths of its size; the page's script unpacks it."""
-    return base64.b64encode(gzip.compress(plotly_script().encode(), mtime=0)).decode()
+    return base64.b64encode(gzip.compress(plotly_script().encode(), PACKED, mtime=0)).decode()
 
 
 def _own(source: str) -> markupsafe.Markup:

@@ -10,7 +10,7 @@ from pathlib import PurePath
 
 import sqlalchemy as sa
 
-from scheduler import compare, filters, machines, prices, remains, stored
+from scheduler import compare, filters, machines, pages, prices, remains, stored
 from scheduler.compare import Comparison
 from scheduler.report import chains, contents, front, spread
 from scheduler.report import weights as histograms
@@ -24,8 +24,11 @@ from storage.views import ResultView, StudyView
 KINDS = ("latency", "throughput", "server", "tensor", "accuracy")
 """Kinds of jobs that a report shows."""
 
-MOST_SPREADS = 600
-"""Jobs whose raw samples are read: a page of more would be slow to make and to open."""
+LINES = 600
+"""Comparisons after which a page takes no further input: one of more would be slow to make and to open."""
+
+MOST_SPREADS = 300
+"""Jobs of a page whose raw samples are read."""
 
 AT_ONCE = 50
 """Jobs whose samples are read together."""
@@ -43,6 +46,7 @@ class Wanted:
     chosen: filters.Filter = field(default_factory=filters.Filter)
     include_disturbed: bool = False
     most_spreads: int = MOST_SPREADS
+    page: int | None = 1  # of a large study; None: everything on one
 
 
 def read(
@@ -50,19 +54,27 @@ def read(
 ) -> Report:
     """The report of a study, or of everything; one without lines where nothing came to an end yet.
 
-    Raises QueryError for a filter that fits nothing.
+    A large study has several pages: every input of a model stands on one of them, with all of its strategies, thread
+    counts and machines. Raises QueryError for a filter that fits nothing, and for a page that there is not.
     """
     views = stored.views(db, study=wanted.study, kinds=KINDS)
     ceilings = queries.ceilings(db)
-    every = stored.comparisons(db, views, include_disturbed=wanted.include_disturbed, ceilings=ceilings)
-    rows = wanted.chosen.select(every)
+    part = stored.part(
+        db,
+        views,
+        include_disturbed=wanted.include_disturbed,
+        ceilings=ceilings,
+        chosen=wanted.chosen,
+        paging=_paging(wanted.page),
+    )
+    rows = part.rows
     left_out = 0 if wanted.include_disturbed else compare.disturbed_left_out(views)
     platforms, hosts = list(queries.platforms(db).values()), queries.hosts(db)
     kept = histograms.stored(queries.whole(db, _operations(views, rows)))
     return contents.report(
         rows,
         platforms,
-        _about(db, wanted, left_out),
+        _about(db, wanted, part, left_out),
         waterfalls=chains.waterfalls(rows, platforms),
         spreads=_spreads(db, rows, wanted.most_spreads, tell),
         ceilings=ceilings,
@@ -71,6 +83,13 @@ def read(
         weights_left=len(kept[histograms.MOST :]),
         prices=machines.hourly(machines.machines(front.answers(rows), platforms, hosts, prices.prices(hosts))),
     )
+
+
+def _paging(number: int | None) -> compare.Paging | None:
+    """A page holds whole inputs of a model, as plots and fronts do."""
+    if number is None:
+        return None
+    return compare.Paging(page=pages.Page(most=LINES, number=number), group=lambda case: (case.model, case.input))
 
 
 def _operations(views: Iterable[ResultView], rows: Iterable[Comparison]) -> list[ResultView]:
@@ -92,7 +111,7 @@ def _spreads(db: Database, rows: Sequence[Comparison], most: int, tell: Tell) ->
     return found
 
 
-def _about(db: Database, wanted: Wanted, left_out: int) -> About:
+def _about(db: Database, wanted: Wanted, part: compare.Part, left_out: int) -> About:
     groups = queries.groups(db, study=wanted.study)
     names = {one.id: one.name for one in queries.study_names(db)}
     study = None if wanted.study is None else names.get(wanted.study, wanted.study)
@@ -105,6 +124,9 @@ def _about(db: Database, wanted: Wanted, left_out: int) -> About:
         chosen=_in_words(wanted.chosen),
         include_disturbed=wanted.include_disturbed,
         left_out=left_out,
+        page=wanted.page or 1,
+        pages=part.pages,
+        elsewhere=part.left,
         waiting=sum(group.count for group in groups if group.state not in records.TERMINAL and group.kind in KINDS),
     )
 

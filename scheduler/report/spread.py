@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 import numpy as np
 
@@ -65,8 +66,8 @@ def _spread(side: records.Side, counted: Iterable[records.Leg], known: Iterable[
         quantiles_s=_quantiles(times),
         legs=len(own),
         disturbed_legs=sum(bool(leg.disturbed) for leg in own),
-        foreign_share=float(np.median([leg.foreign_share for leg in own])),
-        steal_share=float(np.median([leg.steal_share for leg in own])),
+        foreign_share=median(leg.foreign_share for leg in own),
+        steal_share=median(leg.steal_share for leg in own),
     )
 
 

@@ -95,7 +95,8 @@ class Live:
     def _report(self, request: Request, template: str, *, most_spreads: int) -> Response:
         given = request.query_params.get("study")
         with self._making, self._open() as db:
-            found = reading.read(db, views.wanted(db, given, most_spreads=most_spreads))
+            number = request.query_params.get("page", "1")
+            found = reading.read(db, views.wanted(db, given, number, most_spreads=most_spreads))
         more = {"most_spreads": most_spreads, "study": given, "here": request.url.path}
         return HTMLResponse(page.html(found, ASSETS, template=template, templates=templates(), **more))
 

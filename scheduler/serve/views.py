@@ -63,10 +63,12 @@ def study(db: Database, given: str) -> StudyPage:
     )
 
 
-def wanted(db: Database, given: str | None, *, most_spreads: int) -> reading.Wanted:
-    """What to read of a study, or of everything; QueryError for an unknown one."""
+def wanted(db: Database, given: str | None, page: str, *, most_spreads: int) -> reading.Wanted:
+    """What to read of a page of a study, or of everything; QueryError for what is unknown."""
+    if not page.isdecimal():
+        raise errors.QueryError(f"page {page!r} is no number")
     asked = scope.of(db, None).study if not given else fleet.study_of(db, given)[1]
-    return reading.Wanted(study=asked, most_spreads=most_spreads)
+    return reading.Wanted(study=asked, most_spreads=most_spreads, page=int(page))
 
 
 def _typical(db: Database) -> Callable[[str], estimate.Typical]:

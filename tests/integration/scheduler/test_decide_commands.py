@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from scheduler.cli import decide
+from scheduler.cli import decide, decide_tables
 from storage import errors, hosts, lifecycle, records
 from storage.database import Database
 from tests import builders, fleets
@@ -79,6 +79,17 @@ def test_best_answers_for_each_machine_and_for_the_whole_fleet(fleet: str) -> No
     (together,) = document["fleet"]
     assert together["minimax"]["strategy"] == BF16
     assert together["minimax"]["worst_regret"] == pytest.approx(0.25)
+
+
+def test_of_many_machines_less_is_said_of_each(fleet: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide_tables, "MANY", 1)
+    monkeypatch.setattr(decide, "TOP_OF_MANY", 1)
+    result = call("best", "--database", fleet)
+    assert "2 more on 2 machines (--top)." in result.stdout
+    assert "worst on" in result.stdout
+    assert "the regret on each of 2 machines: --json" in result.stdout
+    both = call("best", "--database", fleet, "--top", "2").stdout
+    assert "more on" not in both.replace("worst on", "")
 
 
 def test_limits_move_the_choice_and_where_nothing_keeps_them_the_nearest_are_shown(fleet: str) -> None:

@@ -14,7 +14,7 @@ pytest.importorskip("plotly", reason="plotly is not installed")
 
 from scheduler.cli import decide, report
 from scheduler.report import chains as drawn
-from scheduler.report import contents, page
+from scheduler.report import contents, page, reading
 from storage import errors, hosts, lifecycle, metrics, records
 from storage.database import Database
 from tests import builders, chains, chromium, fleets, reports
@@ -112,6 +112,25 @@ def test_filters_of_the_command_line_leave_out_for_good(filled: str, tmp_path: P
     assert "narrowed to hardware EPYC, threads 2" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
+def test_a_large_study_has_pages_of_whole_inputs(filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Database.open(filled) as db:
+        measured(db, "big", fleets.EPYC, 1.7, builders.case(input=records.InputSpec(batch=1, length=128, calls=4)))
+    monkeypatch.setattr(reading, "LINES", 2)
+    inputs = []
+    for number, words in (("1", "5 cases on 2 machines"), ("2", "1 case on 1 machine")):
+        result = call("demo", "--database", filled, "-o", str(tmp_path / f"{number}.html"), "--page", number)
+        assert words in result.output
+        assert f"page {number} of 2" in result.output
+        inputs.append(data(tmp_path / f"{number}.html")["names"]["input"])  # type: ignore[index]
+        assert f"Page {number} of 2" in (tmp_path / f"{number}.html").read_text(encoding="utf-8")
+    assert inputs == [["b1×l16"], ["b1×l128"]]
+    whole = call("demo", "--database", filled, "-o", str(tmp_path / "all.html"), "--page", "all")
+    assert "6 cases on 2 machines" in whole.output
+    assert "page 1" not in whole.output
+    narrowed = call("demo", "--database", filled, "-o", str(tmp_path / "n.html"), "--threads", "1", "--page", "2")
+    assert "1 case on 1 machine" in narrowed.output
+
+
 def test_histograms_of_a_weight_can_be_given(filled: str, tmp_path: Path) -> None:
     (tmp_path / "w.json").write_text(json.dumps(document(layer="encoder.0")))
     call(
@@ -130,6 +149,8 @@ def test_histograms_of_a_weight_can_be_given(filled: str, tmp_path: Path) -> Non
         (("-o", "none/r.html"), "there is no folder none; make it first"),
         (("-o", "."), "is a folder: name a file in it"),
         (("--weights", "none.json"), "none.json: No such file"),
+        (("--page", "2"), "there is no page 2 of 1"),
+        (("--page", "two"), "--page two: a number from 1 on, or `all`"),
     ],
 )
 def test_what_the_person_can_mend_is_told(

@@ -20,8 +20,9 @@ pytest.importorskip("plotly", reason="plotly is not installed")
 from starlette.testclient import TestClient
 
 from scheduler.cli import serve
+from scheduler.report import reading
 from scheduler.serve import app
-from storage import errors, hosts, lifecycle
+from storage import errors, hosts, lifecycle, records
 from storage.database import Database
 from tests import builders, fleets, reports, services
 from tests.integration.scheduler.test_results_command import measure
@@ -84,6 +85,19 @@ def test_compare_and_report_show_the_gains(visitor: TestClient) -> None:
         assert "×1.40* [1.26, 1.54]" in found.text
         assert '<script src="/static/report.js">' in found.text
     assert "How the numbers were obtained" not in visitor.get("/compare").text
+
+
+def test_a_large_result_has_pages_with_links(fleet: str, visitor: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Database.open(fleet) as db:
+        measure(db, "big", fleets.EPYC, 1.7, builders.case(input=records.InputSpec(batch=1, length=128, calls=4)))
+    monkeypatch.setattr(reading, "LINES", 2)
+    first, second = (visitor.get(f"/compare?study=demo&page={number}").text for number in (1, 2))
+    assert ("×1.40*" in first, "×1.70*" in first) == (True, False)
+    assert ("×1.40*" in second, "×1.70*" in second) == (False, True)
+    assert '<a href="/compare?study=demo&amp;page=2">2</a>' in first
+    assert '<a href="/report?study=demo&amp;page=2">' in second
+    assert visitor.get("/report?page=3").status_code == 404
+    assert visitor.get("/report?page=one").status_code == 404
 
 
 def test_scripts_and_style_come_from_here(visitor: TestClient) -> None:
