@@ -10,7 +10,7 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from scheduler import pages, paired, percentiles
@@ -344,13 +344,8 @@ def _accuracy_row(views: Sequence[ResultView], accuracies: paired.Accuracies) ->
     return row if done else replace(row, reason=views[0].message or "no reason was stored")
 
 
-_NAMES = tuple(field.name for field in fields(Comparison))
-_VALUES = operator.attrgetter(*_NAMES)
-
-
-def changed(row: Comparison, **changes: Any) -> Comparison:
-    """As `dataclasses.replace`, in a tenth of its time: a study of a fleet has thousands of rows."""
-    return _made(**{**dict(zip(_NAMES, _VALUES(row), strict=True)), **changes})
+changed = wide.changer(Comparison)
+"""As `dataclasses.replace`, in a tenth of its time: a study of a fleet has thousands of rows."""
 
 
 def _efficiency(view: ResultView) -> dict[str, Any]:

@@ -9,10 +9,11 @@ too low, and a share of the limit too high.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from scheduler.compare import Comparison, changed
+from storage import wide
 from storage.ceilings import CeilingsMeasurement
 from storage.views import CeilingsView, ResultView
 
@@ -28,6 +29,8 @@ MAY_USE: Mapping[str, tuple[str, ...]] = {
 """Arithmetic → ceilings of which the best counts: a kernel may always widen its values to float32, and does where a
 CPU has no instructions for them. Float16 is missing: nothing of it is measured, so that it has no floor."""
 
+
+_changed_view = wide.changer(ResultView)
 
 DISTURBED = (
     "this machine's ceilings were taken while other load disturbed it, so that its share of the limit may be less: "
@@ -94,7 +97,8 @@ def share_of_throughput(
 
 def results(views: Iterable[ResultView], known: Known) -> list[ResultView]:
     """The results with their floors and shares, where their hardware has ceilings and the model's work is known."""
-    return [replace(view, **_limits(view, known)) for view in views]
+    floors = _once()
+    return [_changed_view(view, **found) if (found := _limits(view, known, None, floors)) else view for view in views]
 
 
 def comparisons(rows: Sequence[Comparison], views: Iterable[ResultView], known: Known) -> list[Comparison]:

@@ -8,6 +8,7 @@ set, is made and then declared to be the frozen class: Python allows that betwee
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -30,6 +31,18 @@ def maker(cls: type[T]) -> Callable[..., T]:
         return made  # type: ignore[no-any-return]
 
     return make
+
+
+def changer(cls: type[T]) -> Callable[..., T]:
+    """What does as `dataclasses.replace`, for instances of `cls`; TypeError as `maker` has it."""
+    make = maker(cls)
+    names = tuple(one.name for one in dataclasses.fields(cls))  # type: ignore[arg-type]
+    values = operator.attrgetter(*names)
+
+    def changed(one: T, **changes: Any) -> T:
+        return make(**{**dict(zip(names, values(one), strict=True)), **changes})
+
+    return changed
 
 
 def _copy(one: dataclasses.Field[Any]) -> Any:

@@ -231,13 +231,16 @@ def results(
     with _open(database) as db:
         study = paging.scoped(db, study)
         found = stored.views(db, study=study, kinds=kind or SHOWN)
-        every = wanted.select(limits.results(found, queries.ceilings(db)))
-        views = [view for view in every if fits(view)]
+        every, ceilings = wanted.select(found), queries.ceilings(db)
+        table = chosen == "table" and not (fields or order or output)
+        late = table and where is None  # a table shows few of many, and is not sorted by a share of a limit
+        views = [view for view in (every if late else limits.results(every, ceilings)) if fits(view)]
         views = listing.ordered(views, order) if order else sort_rows(_in_groups(views), sort)
-        if chosen != "table" or (views and (fields or order or output)):
+        if chosen != "table" or (views and not table):
             sheets.write(listing.sheet(_told_whole(db, views, chosen), fields, order, chosen), chosen, output)
         elif views:
-            _print(tables.results(views[: paging.ROWS], _console().width))
+            shown = views[: paging.ROWS]
+            _print(tables.results(limits.results(shown, ceilings) if late else shown, _console().width))
             _mention_more(len(views) - paging.ROWS, "result")
         else:
             _write(f"none of {metrics.counted(len(every), 'result')} fits --where\n" if every else _nothing(db, study))

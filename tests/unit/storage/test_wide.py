@@ -31,6 +31,14 @@ def test_it_is_the_same_frozen_record() -> None:
     assert copy.deepcopy(made) == made
 
 
+def test_a_changed_one_is_what_replace_makes() -> None:
+    changed, one = wide.changer(Point), Point(x=1, y=3.0)
+    assert changed(one, x=2) == dataclasses.replace(one, x=2)
+    assert (type(changed(one)), one.x) == (Point, 1)
+    with pytest.raises(TypeError):
+        changed(one, z=1)
+
+
 def test_defaults_are_each_ones_own() -> None:
     one, other = make(x=1), make(x=1)
     one.names.append("a")
