@@ -52,15 +52,14 @@ def claim(db: Database, job_id: str, *, host: str, platform_key: str, lease: flo
     any number of callers gets it. A running job whose lease ran out is taken over, but not soon after a time without a
     reconciler."""
     take = {"of_job": job_id, "by_host": host, "by_platform": platform_key, "to_lease": lease}
-    with db.transaction() as connection:
-        row = connection.execute(hot_statements.TAKE, take).one_or_none()
-        # only what is not free may be running on a lease that ran out
-        if row is None and _expire(connection, sa.and_(job.c.id == job_id, leadership.steady(lease))):
-            row = connection.execute(hot_statements.TAKE, take).one_or_none()
-        if row is None:
-            return None
-        who = {"job_id": job_id, "host": host, "platform_key": platform_key}
-        connection.execute(hot_statements.BEGIN_ATTEMPT, {**who, "token": row.token, "number": row.attempts})
+    with db.single() as connection:
+        row = hot_statements.take(connection, take)
+    if row is None:  # only what is not free may be running on a lease that ran out
+        with db.transaction() as connection:
+            if _expire(connection, sa.and_(job.c.id == job_id, leadership.steady(lease))):
+                row = hot_statements.take(connection, take)
+    if row is None:
+        return None
     return records.Claim(
         job_id=job_id,
         token=row.token,
@@ -80,7 +79,7 @@ def renew(db: Database, claim: records.Claim, *, lease: float, progress: Mapping
     statement = hot_statements.RENEW
     if progress is not None:
         statement, held = hot_statements.RENEW_TELLING, {**held, "to_progress": dict(progress)}
-    with db.transaction() as connection:
+    with db.single() as connection:
         cancelling = connection.execute(statement, held).scalar_one_or_none()
     if cancelling is None:
         raise errors.LeaseLost(f"job {claim.job_id}: attempt {claim.attempt} does not own it any more")
@@ -96,13 +95,18 @@ def finish(db: Database, claim: records.Claim, measurement: Measurement, legs: S
     then it is kept with the attempt as superseded.
     """
     this = {"of_job": claim.job_id, "of_token": claim.token}
+    values = {"platform_key": claim.platform_key, **rows.result(measurement, claim.case.model)}
+    # what a kind has no number for is left out: psycopg takes a statement of many parameters apart each time
+    told = {name: value for name, value in values.items() if value is not None}
+    raw = _raw(claim.job_id, measurement, legs)
+    with db.transaction() if raw else db.single() as connection:
+        counts = hot_statements.finish(connection, this, told)
+        for table, some in raw.items() if counts else ():
+            connection.execute(sa.insert(table), some)
+    if counts:
+        return True
     with db.transaction() as connection:
-        host = connection.execute(hot_statements.FINISH, this).scalar_one_or_none()
-        if host is None:
-            return _late(connection, claim, rows.document(measurement))
-        _end_attempt(connection, claim.job_id, claim.token, state="done")
-        _store_result(connection, claim, host, measurement, legs)
-    return True
+        return _late(connection, claim, rows.document(measurement))
 
 
 def fail(db: Database, claim: records.Claim, failure: records.Failure, *, final: bool = False) -> str:
@@ -307,18 +311,9 @@ def _late(
     return False
 
 
-def _store_result(
-    connection: sa.Connection,
-    claim: records.Claim,
-    host: str,
-    measurement: Measurement,
-    legs: Sequence[records.Leg],
-) -> None:
-    who = {"job_id": claim.job_id, "token": claim.token, "host": host, "platform_key": claim.platform_key}
-    values = rows.result(measurement, claim.case.model)
-    # what a kind has no number for is left out: psycopg takes a statement of many parameters apart each time
-    connection.execute(hot_statements.STORE, {k: v for k, v in {**who, **values}.items() if v is not None})
-    if legs:
-        connection.execute(sa.insert(tables.sample), rows.samples(claim.job_id, legs))
+def _raw(job_id: str, measurement: Measurement, legs: Sequence[records.Leg]) -> dict[sa.Table, list[dict[str, Any]]]:
+    """The rows that lie beside a result."""
+    raw = {tables.sample: rows.samples(job_id, legs)}
     if isinstance(measurement, records.AccuracyMeasurement):
-        connection.execute(sa.insert(tables.prediction).values(rows.prediction(claim.job_id, measurement)))
+        raw[tables.prediction] = [rows.prediction(job_id, measurement)]
+    return {table: some for table, some in raw.items() if some}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +25,18 @@ def heard(db: Database) -> Iterator[list[tuple[str, Any]]]:
         yield said
     finally:
         sqlalchemy.event.remove(db._engine, "before_cursor_execute", listen)
+
+
+def exchanges(db: Database, act: Callable[[], object]) -> int:
+    """How often Postgres is waited for meanwhile: each exchange ends with its ReadyForQuery, in libpq's own trace."""
+    with db._engine.connect() as connection, tempfile.TemporaryFile() as trace:
+        driver: Any = connection.connection.driver_connection
+        connection.close()  # it is the pool's only one, and so the one that is used next
+        driver.pgconn.trace(trace.fileno())
+        act()
+        driver.pgconn.untrace()
+        trace.seek(0)
+        return trace.read().count(b"ReadyForQuery")
 
 
 def plan(db: Database, statement: str, parameters: Any) -> str:

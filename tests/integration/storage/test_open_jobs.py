@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from storage import hosts, leadership, lifecycle, noop, outbox, queries, records, tables
 from storage.database import Database
+from tests import builders
 from tests.integration.storage import fleet
-from tests.sql import heard
+from tests.sql import exchanges, heard
 
 Ask = Callable[[Database, records.Claim], object]
 
@@ -56,7 +57,7 @@ def plans(db: Database, ask: Callable[[], object]) -> dict[str, str]:
             connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
             connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
         for statement, given in said:
-            if " job" in statement and statement.startswith(("SELECT", "UPDATE job")):
+            if " job" in statement and statement.startswith(("SELECT", "UPDATE job", "WITH")):
                 lines = connection.exec_driver_sql(explain + statement, given)
                 found[statement] = "\n".join(str(row[-1]) for row in lines)
     return found
@@ -82,15 +83,35 @@ def test_a_heartbeat_changes_no_index() -> None:
         assert not any(name in condition for name in told), index.name
 
 
-def test_a_claim_costs_two_statements_and_a_result_three(db: Database, claimed: records.Claim) -> None:
-    (next_one, *_) = (each.job_id for each in outbox.unpublished(db))
-    with heard(db) as claiming:
-        assert fleet.try_claim(db, next_one) is not None
-    with heard(db) as storing:
-        assert lifecycle.finish(db, claimed, noop.NoopMeasurement())
+def test_a_claim_a_heartbeat_and_a_result_wait_for_postgres_once_each(postgres: str) -> None:
+    with Database.open(postgres) as db:
+        fleet.register(db)
+        first, other = fleet.submit(db, fleet.planned(replica=0), fleet.planned(replica=1))
+        claims: list[records.Claim] = []
+        costs = {
+            "claim": exchanges(db, lambda: claims.append(fleet.claim(db, first))),
+            "heartbeat": exchanges(db, lambda: lifecycle.renew(db, claims[0], lease=60.0)),
+            "heartbeat that tells": exchanges(db, lambda: lifecycle.renew(db, claims[0], lease=60.0, progress={})),
+            "result": exchanges(db, lambda: lifecycle.finish(db, claims[0], noop.NoopMeasurement())),
+        }
+        last = fleet.claim(db, other)
+        legs = [builders.leg()]
+        with_samples = exchanges(db, lambda: lifecycle.finish(db, last, builders.latency(), legs))
+    assert set(costs.values()) == {1}, costs
+    assert with_samples > 1, "BEGIN and COMMIT around two tables' rows: the trace does count"
+
+
+def test_a_claim_costs_sqlite_two_statements_and_a_result_three(sqlite: str) -> None:
+    with Database.open(sqlite) as db:
+        fleet.register(db)
+        (job_id,) = fleet.submit(db)
+        with heard(db) as claiming:
+            mine = fleet.claim(db, job_id)
+        with heard(db) as storing:
+            assert lifecycle.finish(db, mine, noop.NoopMeasurement())
     words = [[" ".join(statement.split()[:2]) for statement, _ in said] for said in (claiming, storing)]
-    begun = ["BEGIN IMMEDIATE"] if db.dialect == "sqlite" else []  # the driver's own on Postgres
-    assert words == [[*begun, "UPDATE job", "INSERT INTO"], [*begun, "UPDATE job", "UPDATE attempt", "INSERT INTO"]]
+    begun = "BEGIN IMMEDIATE"
+    assert words == [[begun, "UPDATE job", "INSERT INTO"], [begun, "UPDATE job", "UPDATE attempt", "INSERT INTO"]]
 
 
 def test_jobs_are_taken_over_by_whoever_claims_them_after_a_dead_worker(db: Database, claimed: records.Claim) -> None:
