@@ -106,8 +106,8 @@ class Database:
     def single(self) -> Iterator[sa.Connection]:
         """As `transaction`, for what Postgres gets as one statement: that is a transaction by itself, and costs one
         exchange where BEGIN and COMMIT would make it three."""
-        # who opened it to read is kept from writing by BEGIN
-        by_itself = self._engine.get_execution_options().get("postgresql_readonly") is False
+        # what was opened for reading is kept from writing by each BEGIN
+        by_itself = self.dialect == "postgresql" and "postgresql_readonly" not in self._engine.get_execution_options()
         with self.alone() if by_itself else self.transaction() as connection:
             yield connection
 
@@ -216,14 +216,16 @@ def make_engine(url: sa.URL, *, readonly: bool = False, busy_timeout: float = BU
         return engine
     # a peer that vanished without a word is noticed within half a minute, not after hours
     link = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
-    options = {"postgresql_readonly": readonly}
+    options = {"postgresql_readonly": True} if readonly else {}  # False would be set and taken back with each use
     engine = sa.create_engine(url, connect_args={"connect_timeout": 5, **link}, execution_options=options, **shared)
     _ask_the_idle(engine)
     bounds = (
         f"SET lock_timeout = {round(busy_timeout * 1000)}",
         f"SET idle_in_transaction_session_timeout = {round(IDLE_S * 1000)}",
     )
-    sqlalchemy.event.listen(engine, "connect", lambda driver, record: _configure_postgres(driver, bounds))
+    # whatever the server's default is: what is a transaction by itself cannot say so with BEGIN
+    write = () if readonly else ("SET default_transaction_read_only = off",)
+    sqlalchemy.event.listen(engine, "connect", lambda driver, record: _configure_postgres(driver, (*bounds, *write)))
     return engine
 
 

@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 import sqlalchemy.exc
 
-from storage import database, errors, lifecycle, queries, tables
+from storage import database, errors, hosts, lifecycle, noop, queries, tables
 from storage.database import Database
 from tests import builders
 
@@ -106,6 +106,17 @@ def test_a_reader_sees_one_moment_and_does_not_wait_for_a_writer(db: Database) -
 def test_a_reader_cannot_write_on_postgres(postgres: str) -> None:
     with Database.open(postgres) as db, pytest.raises(errors.DatabaseReadOnly), db.read() as connection:
         connection.execute(sa.delete(tables.study))
+
+
+def test_a_postgres_whose_transactions_only_read_by_default_takes_studies_and_gives_jobs(postgres: str) -> None:
+    stamp(postgres, f"ALTER DATABASE {sa.make_url(postgres).database} SET default_transaction_read_only = on")
+    here = builders.platform()
+    with Database.open(postgres) as db:
+        hosts.register(db, name="a", platform=here)
+        (job_id,) = lifecycle.submit(db, study=STUDY, jobs=[noop.job(here.key, 0)]).new
+        mine = lifecycle.claim(db, job_id, host="a", platform_key=here.key, lease=60.0)
+        assert mine is not None
+        assert lifecycle.finish(db, mine, noop.NoopMeasurement())
 
 
 def test_the_databases_clock_is_this_moment(db: Database) -> None:
