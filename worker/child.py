@@ -9,6 +9,7 @@ free lists or a cache of compiled kernels with another.
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import random
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from storage import errors, records, strategies, work
+from storage.catalogue import registry
 from worker import channel, kinship, quiet
 
 _PAGE = mmap.PAGESIZE
@@ -51,11 +53,7 @@ def nursery(family: str, descriptor: int) -> None:
     parent = os.getppid()
     kinship.die_with(parent)
     control = channel.adopt(descriptor)
-    from worker.engine import inputs, operations, timing  # imported here, so that no child has to
-
-    del inputs, timing
-
-    operations.preload(family)
+    _import(family)
     control.send({"event": "ready", "threads": len(list(Path("/proc/self/task").iterdir()))})
     news = _child_news()
     while True:
@@ -68,6 +66,23 @@ def nursery(family: str, descriptor: int) -> None:
             _reap(control)
         except channel.Closed:
             return
+
+
+def _import(family: str) -> None:
+    """Everything that a child would have to import or to look for by itself.
+
+    The garbage collector rests meanwhile: imports make many objects and no garbage to look for. What was imported it
+    never looks at again: in a child that would take a fresh copy of every page.
+    """
+    gc.disable()
+    from worker.engine import inputs, operations, timing
+
+    del inputs, timing
+
+    operations.preload(family)
+    registry.parts()  # reads the metadata of every installed package
+    gc.freeze()
+    gc.enable()
 
 
 def _child_news() -> socket.socket:
