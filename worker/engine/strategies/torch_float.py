@@ -116,9 +116,7 @@ def linear_types(model: torch.nn.Module) -> dict[str, int]:
     found: dict[str, int] = {}
     for module in model.modules():
         if isinstance(module, (torch.nn.Linear, torch.ao.nn.quantized.Linear)):
-            weight: Any = module.weight
-            weight = weight() if callable(weight) else weight
-            name = f"{type(module).__module__}.{type(module).__name__}[{_kind(weight)}]"
+            name = f"{type(module).__module__}.{type(module).__name__}[{_kind(module)}]"
             found[name] = found.get(name, 0) + 1
     return found
 
@@ -134,7 +132,9 @@ def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def _kind(weight: torch.Tensor) -> str:
-    """Its dtype; of torchao's tensors, which give the dtype that they stand for, the class."""
-    plain = type(weight) in (torch.Tensor, torch.nn.Parameter)
+def _kind(layer: torch.nn.Module) -> str:
+    """Its weight's dtype; of torchao's tensors, which give the dtype that they stand for, the class."""
+    packed: Any = getattr(layer, "_packed_params", None)  # asked for its weight, a quantized layer would unpack it
+    weight: Any = layer.weight if packed is None else packed
+    plain = packed is not None or type(weight) in (torch.Tensor, torch.nn.Parameter)
     return str(weight.dtype).removeprefix("torch.") if plain else type(weight).__name__
