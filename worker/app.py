@@ -12,14 +12,13 @@ import mmap
 import os
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import celery
-from celery import signals
+from storage import errors, records, settings
+from worker import ahead, kinship, logs
 
-from storage import broker, errors, hosts, keys, records, settings
-from storage.database import Database
-from worker import environment, hardware, kinship, logs, tasks
+if TYPE_CHECKING:  # what takes long to import waits until the nurseries are begun that import for themselves
+    import celery
 
 log = logging.getLogger("worker.app")  # __name__ is __main__
 
@@ -45,21 +44,40 @@ class StopSwitch:
 
 def register(config: settings.Settings) -> records.Platform:
     """Probe this host and store it as serving: what a launcher does for its worker."""
+    from storage import hosts, keys
+    from storage.database import Database
+    from worker import environment, hardware
+
     here = keys.platform(hardware.probe(os.environ), environment.probe(os.environ))
     with Database.open(config.database) as database:  # closed: connections do not survive the pool's fork
         hosts.register(database, name=config.host, platform=here, labels=config.labels)
     return here
 
 
-def build(config: settings.Settings, here: records.Platform, switch: StopSwitch) -> celery.Celery:
-    """The app of this host, listening to its platform's queues by name."""
+def build(
+    config: settings.Settings,
+    here: records.Platform,
+    switch: StopSwitch,
+    begun: ahead.Ahead | None = None,
+    news: int | None = None,
+) -> celery.Celery:
+    """The app of this host, listening to its platform's queues by name; `begun` and `news` as `tasks.Post` has them."""
+    from storage import broker
+    from worker import tasks
+
     made = broker.app(config, queues=broker.queues_of(here.key, config.host))
-    tasks.register(made, config, here, switch)
+    tasks.register(made, config, here, switch, begun=begun, news=news)
     return made
 
 
-def serve(config: settings.Settings, here: records.Platform) -> None:
-    """Serve until stopped."""
+def serve(
+    config: settings.Settings, here: records.Platform, begun: ahead.Ahead | None = None, news: int | None = None
+) -> None:
+    """Serve until stopped; `begun` and `news` as `tasks.Post` has them."""
+    from celery import signals
+
+    from storage import broker
+
     switch = StopSwitch()
     queues = ", ".join(broker.queues_of(here.key, config.host))
 
@@ -72,7 +90,7 @@ def serve(config: settings.Settings, here: records.Platform) -> None:
     signals.setup_logging.connect(lambda **_: None, weak=False)  # ours stays, whose lines show no password
     signals.worker_shutting_down.connect(pressed, weak=False)
     signals.worker_ready.connect(ready, weak=False)
-    app = build(config, here, switch)
+    app = build(config, here, switch, begun, news)
     start(app, f"quantfleet@{config.host}", heartbeat=config.events)  # Flower calls a worker without one dead
 
 
@@ -95,20 +113,24 @@ def main() -> None:
     """Entry of `python -m worker.app`.
 
     `--with-parent[=PID]`: end when the starting process does. `--platform-from-stdin`: that process is a launcher,
-    which has registered this host as the platform that it writes to our stdin.
+    which has registered this host as the platform that it writes to our stdin. `--ahead FAMILY…`: nurseries to begin
+    at once. `--news FD`: a pipe into which a byte goes after each job.
     """
     parser = argparse.ArgumentParser(prog="python -m worker.app", description=__doc__)
     parser.add_argument("--with-parent", nargs="?", type=int, const=os.getppid(), metavar="PID")
     parser.add_argument("--platform-from-stdin", action="store_true")
+    parser.add_argument("--ahead", nargs="+", default=[], metavar="FAMILY")
+    parser.add_argument("--news", type=int, metavar="FD")
     given = parser.parse_args()
     if given.with_parent is not None:
         kinship.die_with(given.with_parent, signal.SIGKILL)
     try:
         config = settings.load()
         logs.set_up(config)
+        begun = ahead.Ahead(given.ahead, config) if given.ahead else None
         told = given.platform_from_stdin
         here = records.from_document(records.Platform, json.load(sys.stdin)) if told else register(config)
-        serve(config, here)
+        serve(config, here, begun, given.news)
     except errors.UserError as exc:
         sys.exit(f"error: {exc}")
 

@@ -1,7 +1,7 @@
 """The measured process's entry.
 
-`python -m worker.child FAMILY DESCRIPTOR` is a *nursery*: it imports everything that a runtime family needs, starts no
-thread, and forks a fresh measured process for each request, so that a fresh process costs milliseconds
+`python -m worker.child FAMILY DESCRIPTOR PARENT` is a *nursery*: it imports everything that a runtime family needs,
+starts no thread, and forks a fresh measured process for each request, so that a fresh process costs milliseconds
 instead of the seconds that importing torch takes. A forked child serves operations over its own channel:
 it sets its affinity and thread count before the first call, and never shares a thread pool, an allocator's
 free lists or a cache of compiled kernels with another.
@@ -45,12 +45,11 @@ class Served:
     layout: list[object] = field(default_factory=list)  # random padding that must stay alive
 
 
-def nursery(family: str, descriptor: int) -> None:
+def nursery(family: str, descriptor: int, parent: int) -> None:
     """Import a runtime family once, then fork a measured process for each request until the channel closes.
 
-    `descriptor` is the inherited control channel to the supervisor.
+    `descriptor` is the inherited control channel to the supervisor; `parent` the process that this one ends with.
     """
-    parent = os.getppid()
     kinship.die_with(parent)
     control = channel.adopt(descriptor)
     _import(family)
@@ -433,4 +432,4 @@ OPERATIONS: Mapping[str, Operation] = {
 
 
 if __name__ == "__main__":
-    nursery(sys.argv[1], int(sys.argv[2]))
+    nursery(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

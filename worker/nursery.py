@@ -28,6 +28,10 @@ _HIDDEN = ("QUANTFLEET_", "CELERY", "PGPASS", "REDISCLI_AUTH", "HUGGING_FACE_HUB
 _SECRET_WORDS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIAL")
 _NEEDED = ("PATH", "HOME", "LANG", "LC_", "LD_", "TMPDIR", "PYTHON", "OMP_", "KMP_", "GOMP_", "MALLOC_", "MKL_", "HF_")
 _READY_S = 300.0
+_LOOK_S = 0.01  # at a process that only its parent may wait for
+
+PREPARER = "torch"
+"""The nursery in which everything is prepared: only torch's has transformers at hand."""
 
 
 def _nothing() -> None:
@@ -181,6 +185,29 @@ class Child:
         raise errors.ChildFailed(text, trace=trace)
 
 
+class _Fostered:
+    """A nursery that this process's parent has started: only that one may wait for it, but /proc tells how it ended.
+
+    The parent leaves the ended process alone, so that nobody else gets its process id.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        """Its return code as `Popen.poll` has it; 0 where nothing is left of it."""
+        words = _stat(self.pid)
+        if not words:
+            return 0
+        return os.waitstatus_to_exitcode(int(words[-1])) if words[0] in ("Z", "X") else None
+
+    def wait(self) -> int:
+        """Its return code, once it has ended."""
+        while (code := self.poll()) is None:
+            time.sleep(_LOOK_S)
+        return code
+
+
 class Nursery:
     """A process that has imported one runtime family and forks measured processes from that state."""
 
@@ -188,8 +215,9 @@ class Nursery:
         self.family = family
         self._log = log
         self._environ = dict(environ)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | _Fostered | None = None
         self._control: channel.Channel | None = None
+        self._began: float | None = None  # when it was started, until it has said that it is ready
         self._ended: dict[int, dict[str, Any]] = {}  # news that nobody has asked for yet
         self._wanted: set[int] = set()  # whose end somebody will ask for
         self._living: set[int] = set()  # forked, and nothing was heard of their end yet
@@ -204,6 +232,30 @@ class Nursery:
     def empty(self) -> bool:
         """Whether every process that it forked is known to have ended."""
         return not self._living
+
+    def begin(self) -> None:
+        """Start it where it is not running, and let it import by itself: `settle` or the next fork waits for it."""
+        if self._control is not None:
+            return
+        ours, theirs = channel.pair()
+        sink: Any = self._log.open("ab") if self._log else subprocess.DEVNULL
+        with theirs:
+            self._began = time.monotonic()
+            self._process = _spawn(self.family, self._environ, theirs.fileno(), sink)
+        if self._log:
+            sink.close()
+        self._control = ours
+        self._ended, self._wanted = {}, set()
+
+    def settle(self, tick: Tick = _nothing) -> None:
+        """Wait until it no longer imports, if it does; raises ChildDied or ChildFailed when it cannot start."""
+        if self._began is not None:
+            self._start(tick)
+
+    def foster(self) -> None:
+        """Take it over from the process that began it: this one's parent, of which this one is a fork."""
+        if self._process is not None:
+            self._process = _Fostered(self._process.pid)
 
     def fork(self, *, lock: int, memory_bytes: int | None = None, tick: Tick = _nothing) -> Child:
         """A fresh measured process; `lock` is the measuring lock's descriptor, which it keeps open."""
@@ -247,7 +299,7 @@ class Nursery:
 
     def stop(self) -> None:
         """End the nursery and every process that it forked."""
-        process, self._process = self._process, None
+        process, self._process, self._began = self._process, None, None
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -259,23 +311,16 @@ class Nursery:
         self._living.clear()
 
     def _alive(self, tick: Tick) -> channel.Channel:
-        if self._process is not None and self._process.poll() is not None:
+        if self._began is None and self._process is not None and self._process.poll() is not None:
             self.stop()
-        if self._control is None:
+        if self._control is None or self._began is not None:
             self._start(tick)
         assert self._control is not None  # noqa: S101 - _start sets it or raises
         return self._control
 
     def _start(self, tick: Tick) -> None:
-        began = time.monotonic()
-        ours, theirs = channel.pair()
-        sink: Any = self._log.open("ab") if self._log else subprocess.DEVNULL
-        with theirs:
-            self._process = _spawn(self.family, self._environ, theirs.fileno(), sink)
-        if self._log:
-            sink.close()
-        self._control = ours
-        self._ended, self._wanted = {}, set()
+        self.begin()
+        assert self._process is not None and self._began is not None  # noqa: S101 - it has just begun
         try:
             ready = self._await("ready", tick)
         except channel.Closed:
@@ -291,7 +336,7 @@ class Nursery:
         except BaseException:
             self.stop()
             raise
-        self.start_s = time.monotonic() - began
+        self.start_s, self._began = time.monotonic() - self._began, None
         if ready["threads"] != 1:
             self.stop()
             raise errors.ChildFailed(f"importing {self.family} started {ready['threads'] - 1} threads: cannot fork")
@@ -347,6 +392,14 @@ def environment(outer: Mapping[str, str], addresses: Collection[str] = ()) -> di
     }
 
 
+def of(family: str, config: settings.Settings) -> Nursery:
+    """The nursery of a runtime family for a worker with these settings; nothing is started yet."""
+    log = config.cache / "log"
+    log.mkdir(parents=True, exist_ok=True)
+    environ = environment(os.environ, (config.database, config.broker, config.store))
+    return Nursery(family, environ, log / f"nursery-{family}.log")
+
+
 def _is_secret(name: str, value: str, addresses: Collection[str]) -> bool:
     if name.startswith(_HIDDEN) or name.endswith("_KEY") or any(word in name for word in _SECRET_WORDS):
         return True
@@ -359,8 +412,12 @@ def _is_secret(name: str, value: str, addresses: Collection[str]) -> bool:
 
 def _is_over(pid: int) -> bool:
     """Whether a process is gone, or only its exit code is left of it."""
-    state = procfs.read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[:1]
-    return state in ([], ["Z"], ["X"])
+    return _stat(pid)[:1] in ([], ["Z"], ["X"])
+
+
+def _stat(pid: int) -> list[str]:
+    """What /proc/PID/stat says, from the state on; nothing when there is no such process. Last: how it ended."""
+    return procfs.read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
 
 
 def _how(code: object) -> tuple[str, int | None]:
@@ -372,7 +429,7 @@ def _how(code: object) -> tuple[str, int | None]:
 def _spawn(family: str, environ: Mapping[str, str], control: int, sink: Any) -> subprocess.Popen[bytes]:
     """Start a nursery in a process group of its own; it inherits its control channel."""
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "worker.child", family, str(control)],
+        [sys.executable, "-P", "-m", "worker.child", family, str(control), str(os.getpid())],
         env=dict(environ),
         pass_fds=[control],
         stdin=subprocess.DEVNULL,

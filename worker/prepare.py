@@ -9,13 +9,10 @@ from typing import Any
 
 from storage import keys, records, strategies
 from worker import sharing, station
-from worker.nursery import Tick
+from worker.nursery import PREPARER, Tick
 from worker.phases import Phases
 
 Tell = Callable[[Mapping[str, Any]], None]
-
-PREPARER = "torch"
-"""The nursery in which everything is prepared: only torch's has transformers at hand."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import time
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
-from storage import records, settings, strategies
+from storage import errors, records, settings, strategies
 from worker import locks, nursery, policy, sharing
 from worker.artifacts import ARTIFACTS, COMPILED, INPUTS, ArtifactStore
 from worker.nursery import Tick
+
+log = logging.getLogger(__name__)
 
 MEMORY_SHARE = 0.9
 """A measured process may use this share of the machine's memory: beyond it the whole host would suffer."""
@@ -24,7 +28,13 @@ MEMORY_SHARE = 0.9
 class Station:
     """The place where jobs of one host are done; nothing in it outlives `close`."""
 
-    def __init__(self, config: settings.Settings, platform: records.Platform) -> None:
+    def __init__(
+        self,
+        config: settings.Settings,
+        platform: records.Platform,
+        ahead: Mapping[str, nursery.Nursery] = types.MappingProxyType({}),
+    ) -> None:
+        """`ahead`: nurseries by family that were begun before, and are the station's from now on."""
         self.settings = config
         self.platform = platform
         self.policy = policy.Policy(config)
@@ -34,7 +44,7 @@ class Station:
         self.artifacts = ArtifactStore(config.cache / ARTIFACTS)
         self.inputs = ArtifactStore(config.cache / INPUTS)
         self.aside = (self.inputs, ArtifactStore(config.cache / COMPILED))
-        self._nurseries: dict[str, nursery.Nursery] = {}
+        self._nurseries = dict(ahead)
         self._lock: int | None = None
 
     @functools.cached_property
@@ -76,18 +86,27 @@ class Station:
         """A fresh measured process; the caller closes it."""
         if self._lock is None:
             raise RuntimeError("a measured process needs the measuring lock")
+        self._settle(family, tick)
         return self.nursery(family).fork(lock=self._lock, memory_bytes=self.memory_limit(), tick=tick)
 
     def nursery(self, family: str) -> nursery.Nursery:
         """The nursery of a runtime family; it starts with its first child."""
         if family not in self._nurseries:
-            log = self.settings.cache / "log"
-            log.mkdir(parents=True, exist_ok=True)
-            environ = nursery.environment(
-                os.environ, (self.settings.database, self.settings.broker, self.settings.store)
-            )
-            self._nurseries[family] = nursery.Nursery(family, environ, log / f"nursery-{family}.log")
+            self._nurseries[family] = nursery.of(family, self.settings)
         return self._nurseries[family]
+
+    def _settle(self, family: str, tick: Tick) -> None:
+        """Wait for every nursery that still imports: none may while something is measured.
+
+        One that cannot start fails the jobs that need it, and no other.
+        """
+        for name, one in self._nurseries.items():
+            try:
+                one.settle(tick)
+            except (errors.ChildDied, errors.ChildFailed) as exc:
+                if name == family:
+                    raise
+                log.warning("%s", exc)
 
     def own_pids(self) -> list[int]:
         """Processes whose CPU time is the tool's own: nurseries, the Celery worker, and in a fleet its launcher."""

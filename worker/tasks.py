@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from celery import signals
 
 from storage import broker, records, settings
 from storage.database import Database
-from worker import alarm, kinship, patience, station, supervisor
+from worker import ahead, alarm, kinship, patience, station, supervisor
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +33,22 @@ class Switch(Protocol):
 class Post:
     """The pool process's own state: opened in that process, after the fork."""
 
-    def __init__(self, config: settings.Settings, platform: records.Platform) -> None:
+    def __init__(
+        self, config: settings.Settings, platform: records.Platform, begun: ahead.Ahead | None, news: int | None
+    ) -> None:
+        """`begun`: nurseries that import already; `news`: a pipe into which a byte goes after each message."""
         self._config = config
         self._platform = platform
+        self._begun = begun
+        self._news = news
         self._place: station.Station | None = None
         self._database: Database | None = None
 
     def open(self) -> None:
-        """Bind this process's life to the launcher's."""
+        """Bind this process's life to the launcher's, and take over the nurseries that were begun for it."""
         kinship.die_with(os.getppid())
+        if self._begun is not None:
+            self._place = station.Station(self._config, self._platform, self._begun.take())
 
     def run(self, job_id: str, switch: Switch) -> str:
         """Do one job."""
@@ -50,6 +58,12 @@ class Post:
         if database is None:
             return "not started: the database is away"
         return supervisor.run_job(self._place, database, job_id, switch.give_back, switch.ending)
+
+    def tell(self) -> None:
+        """Tell whoever waits that a message has been dealt with."""
+        if self._news is not None:
+            with contextlib.suppress(OSError):  # nobody reads any more, or has not for very long
+                os.write(self._news, b".")
 
     def _opened(self, switch: Switch) -> Database | None:
         told = False
@@ -72,9 +86,17 @@ class Post:
             self._database.close()
 
 
-def register(app: celery.Celery, config: settings.Settings, platform: records.Platform, switch: Switch) -> None:
-    """Give the app its task, and its pool process its state."""
-    post = Post(config, platform)
+def register(
+    app: celery.Celery,
+    config: settings.Settings,
+    platform: records.Platform,
+    switch: Switch,
+    *,
+    begun: ahead.Ahead | None = None,
+    news: int | None = None,
+) -> None:
+    """Give the app its task, and its pool process its state: see `Post`."""
+    post = Post(config, platform, begun, news)
     signals.worker_process_init.connect(lambda **_: post.open(), weak=False)
     signals.worker_process_shutdown.connect(lambda **_: post.close(), weak=False)
 
@@ -86,4 +108,5 @@ def register(app: celery.Celery, config: settings.Settings, platform: records.Pl
             log.warning("message dropped: %s", exc)
             return
         outcome = post.run(job_id, switch)
+        post.tell()
         log.info("job %s: %s", job_id, outcome)
