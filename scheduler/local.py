@@ -9,11 +9,13 @@ import functools
 import json
 import math
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,11 +25,14 @@ import sqlalchemy.engine
 
 from scheduler import plan as planning
 from scheduler import resolve, saved, targets, worker_process
-from storage import broker, errors, hosts, keys, lifecycle, outbox, queries, records, settings
+from storage import broker, errors, hosts, keys, lifecycle, outbox, queries, records, settings, strategies
 from storage.database import Database
 
 POLL_S = 0.5
-"""Seconds between two looks at the database while the worker measures: a look costs a few milliseconds of CPU."""
+"""Seconds between two looks at the database while the worker measures: a look costs a few milliseconds of CPU.
+
+The end of a job is looked at when it comes.
+"""
 
 IDLE_S = 2.0
 """Nothing running for so long while jobs wait: look at once for what the queue lost."""
@@ -40,6 +45,9 @@ WHOLE_S = 60.0
 
 RESTARTS = 3
 """Times that a worker which died is started again without a finished job in between."""
+
+PREPARING = "torch"
+"""The runtime whose nursery prepares models and inputs for all, and that of single tensor operations."""
 
 STOP_S = 15.0
 """Time that a stopping worker gets to give its job back."""
@@ -81,13 +89,15 @@ class Embedded:
         self.config = config.model_copy(update=given)
         self._stack = contextlib.ExitStack()
         self._worker: subprocess.Popen[bytes] | None = None
+        self._news = _News()
 
     def __enter__(self) -> Embedded:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_run_lock(self.file))
+            asked = stack.enter_context(futures.ThreadPoolExecutor(1)).submit(probe)  # while the database is opened
             self.database = Database.create_or_open(self.config.database)
             stack.callback(self.database.close)
-            self.platform = probe()
+            self.platform = asked.result()
             hosts.register(self.database, name=self.config.host, platform=self.platform)
             lifecycle.adopt(self.database, self.config.host)
             self.publisher = broker.Publisher(self.config)
@@ -143,17 +153,18 @@ class Embedded:
                 return jobs
             if self._worker is None:
                 self._publish_all()
-                self._start()
+                self._start(jobs)
             elif not self._alive():
                 restarts = 1 if done > finished >= 0 else restarts + 1
                 finished = done
-                self._restart(restarts)
+                self._restart(restarts, jobs)
             self._reconcile(running=any(job.state == "running" for job in jobs))
-            time.sleep(POLL_S)
+            self._news.wait(POLL_S)
 
     def stop(self) -> None:
         """Stop the worker: it gives its job back; what does not stop is killed, and taken up by the next run."""
         worker, self._worker = self._worker, None
+        self._news.close()
         if worker is None or worker.poll() is not None:
             return
         if self._busy():
@@ -176,20 +187,20 @@ class Embedded:
             self.publisher.purge(queue)
         outbox.reconcile(self.database, self.publisher, older_than=-1.0)
 
-    def _start(self) -> None:
-        with self.log.open("ab") as sink:
-            self._worker = _spawn(self.config, sink)
+    def _start(self, jobs: Sequence[queries.JobView]) -> None:
+        with self.log.open("ab") as sink, self._news.opened() as news:
+            self._worker = _spawn(self.config, sink, _runtimes(jobs), news)
         self._reconciled = time.monotonic()
 
     def _alive(self) -> bool:
         return self._worker is not None and self._worker.poll() is None
 
-    def _restart(self, restarts: int) -> None:
+    def _restart(self, restarts: int, jobs: Sequence[queries.JobView]) -> None:
         if restarts > RESTARTS:
             raise errors.ChildDied(f"the worker died {restarts} times; its log: {self.log}", stderr=_tail(self.log))
         lifecycle.adopt(self.database, self.config.host)
         self._publish_all()
-        self._start()
+        self._start(jobs)
 
     def _reconcile(self, *, running: bool) -> None:
         if time.monotonic() - self._reconciled < (self.config.reconcile if running else IDLE_S):
@@ -207,6 +218,37 @@ class Embedded:
                 "this machine's fingerprint changed between planning and measuring; "
                 "compare `quantfleet hardware` with what `quantfleet plan` saw, and run again"
             )
+
+
+class _News:
+    """A pipe into which the worker puts a byte when it has done something: whoever waits need not look all the time."""
+
+    def __init__(self) -> None:
+        self._reader: int | None = None
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[int]:
+        """The end that a worker which is started meanwhile inherits; an earlier worker's pipe is closed."""
+        self.close()
+        self._reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        try:
+            yield writer
+        finally:
+            os.close(writer)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep so long, or until there are news; a worker that has died has none any more."""
+        if self._reader is None:
+            time.sleep(seconds)
+        elif select.select([self._reader], [], [], seconds)[0] and not os.read(self._reader, 1 << 16):
+            self.close()
+
+    def close(self) -> None:
+        """Close the pipe, if there is one."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            os.close(reader)
 
 
 class _Watched:
@@ -299,11 +341,23 @@ def worker_environment(config: settings.Settings) -> Mapping[str, str]:
     return {**inherited, **given}
 
 
-def _spawn(config: settings.Settings, sink: IO[bytes]) -> subprocess.Popen[bytes]:
-    """A worker that dies with this process and does not see the terminal's Ctrl-C."""
+def _runtimes(jobs: Sequence[queries.JobView]) -> list[str]:
+    """Runtimes whose libraries jobs that wait will need, first the one with which everything is prepared."""
+    waiting = [job for job in jobs if job.state not in records.TERMINAL and job.kind != "tensor"]
+    sides = dict.fromkeys(side for job in waiting for side in (job.baseline, job.strategy) if side)
+    return list(dict.fromkeys([PREPARING, *(strategies.parse(side).runtime for side in sides)]))
+
+
+def _spawn(config: settings.Settings, sink: IO[bytes], ahead: Sequence[str], news: int) -> subprocess.Popen[bytes]:
+    """A worker that dies with this process and does not see the terminal's Ctrl-C.
+
+    `ahead`: runtimes that it imports at once; `news`: the pipe in which it tells what it has done.
+    """
+    line = [sys.executable, "-P", "-m", "worker.app", f"--with-parent={os.getpid()}", f"--news={news}"]
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "worker.app", "--with-parent"],
+        [*line, "--ahead", *ahead] if ahead else line,
         env=dict(worker_environment(config)),
+        pass_fds=[news],
         stdin=subprocess.DEVNULL,
         stdout=sink,
         stderr=sink,

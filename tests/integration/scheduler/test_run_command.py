@@ -142,8 +142,8 @@ VICTIMS: dict[str, Callable[[psutil.Process], psutil.Process | None]] = {
     "run": lambda run: run,
     "launcher": lambda run: _child_of(run, "worker.app"),
     "supervisor": lambda run: _supervisor(run),  # noqa: PLW0108 - defined below
-    "nursery": lambda run: _child_of(_supervisor(run), "worker.child"),
-    "measured": lambda run: _child_of(_child_of(_supervisor(run), "worker.child"), "worker.child"),
+    "nursery": lambda run: _nursery(run),  # noqa: PLW0108 - defined below
+    "measured": lambda run: _child_of(_nursery(run), "worker.child"),
 }
 
 
@@ -172,6 +172,25 @@ def test_after_kill_9_the_study_is_finished_with_no_result_twice(bench: Bench, t
         assert run.returncode == 0, err
     _quick(bench, tiny_model)
     _finishes_with_each_result_once(bench)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("wait_s", [0.0, 0.5, 2.0])
+def test_a_run_that_ends_while_a_nursery_imports_leaves_no_nursery(
+    bench: Bench, tiny_model: Path, number: signal.Signals, wait_s: float
+) -> None:
+    _slow(bench, tiny_model)
+    run = bench.start()
+    _await(run, lambda: _nursery(psutil.Process(run.pid)) is not None)
+    nursery = _nursery(psutil.Process(run.pid))
+    assert nursery is not None
+    time.sleep(wait_s)
+    run.send_signal(number)
+    run.communicate(timeout=PATIENCE_S)
+
+    assert psutil.wait_procs([nursery], timeout=2)[1] == []
+    _await(None, lambda: not _left(bench.folder))
 
 
 @pytest.mark.slow
@@ -231,6 +250,11 @@ def _await(process: subprocess.Popen[Any] | None, happened: Callable[[], bool]) 
 
 def _supervisor(run: psutil.Process) -> psutil.Process | None:
     return _child_of(_child_of(run, "worker.app"), "worker.app")
+
+
+def _nursery(run: psutil.Process) -> psutil.Process | None:
+    """The one that was begun ahead: the worker's main process is its parent."""
+    return _child_of(_child_of(run, "worker.app"), "worker.child")
 
 
 def _child_of(parent: psutil.Process | None, word: str) -> psutil.Process | None:
