@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,7 +43,9 @@ def process_settings() -> Iterator[None]:
     torch.backends.quantized.engine = engine
 
 
-def make_model(folder: Path, architecture: str = "bert", *, dtype: str = "float16") -> records.ModelRef:
+def make_model(
+    folder: Path, architecture: str = "bert", *, dtype: str = "float16", layers: int = 2
+) -> records.ModelRef:
     """A small classifier with its tokenizer, stored in half precision as the real checkpoint is."""
     libraries.silence_transformers()
     import torch
@@ -50,8 +53,8 @@ def make_model(folder: Path, architecture: str = "bert", *, dtype: str = "float1
 
     common = {"vocab_size": 64, "max_position_embeddings": POSITIONS, "pad_token_id": 0}
     sizes = {
-        "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
-        "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+        "bert": {"hidden_size": 32, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 64},
+        "distilbert": {"dim": 32, "n_layers": layers, "n_heads": 2, "hidden_dim": 64},
     }
     config = AutoConfig.for_model(architecture, **common, **sizes[architecture], id2label=dict(enumerate(NAMES)))
     with torch.random.fork_rng(devices=[]):
@@ -88,10 +91,17 @@ def tiny_distilbert(tmp_path_factory: pytest.TempPathFactory) -> records.ModelRe
     return make_model(tmp_path_factory.mktemp("distilbert"), "distilbert")
 
 
+def shared(factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder that is the same for all processes of one test run."""
+    base = factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for tests that do not ask whether something was built."""
-    return tmp_path_factory.mktemp("cache")
+    """One cache for tests that do not ask whether something was built, of all processes: what one has prepared or
+    compiled serves the others, as with several workers on a machine."""
+    return shared(tmp_path_factory, "cache")
 
 
 @pytest.fixture(scope="session")

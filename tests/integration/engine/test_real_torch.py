@@ -9,6 +9,7 @@ import pytest
 
 from storage import records, strategies
 from storage.catalogue import registry
+from tests.integration.engine import conftest
 from worker.engine import operations
 
 SHARED = Path(__file__).parents[4] / "shared"
@@ -57,7 +58,7 @@ def run(text: str, cache: Path) -> Seen:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("real")
+    return conftest.shared(tmp_path_factory, "real")
 
 
 @pytest.fixture(scope="module")

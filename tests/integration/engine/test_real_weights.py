@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from storage import records, strategies
+from tests.integration.engine import conftest
 from worker.engine import operations
 
 SHARED = Path(__file__).parents[4] / "shared"
@@ -22,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("real")
+    return conftest.shared(tmp_path_factory, "real")
 
 
 @pytest.mark.parametrize(
