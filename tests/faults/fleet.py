@@ -42,7 +42,7 @@ SETTLE_S = 240.0
 
 CLAIM = b"attempts=(job.attempts + "
 FINISH = b"RETURNING job.host"
-STORE = b"INSERT INTO result "
+SAMPLES = b"INSERT INTO sample "
 MODEL = records.ModelRef(
     name="tiny",
     source="random",
@@ -251,7 +251,7 @@ class Fleet(PlainFleet):
             self.submit(jobs, seconds=seconds, first=first)
 
     def hold_claim(self) -> Hold:
-        """The next claim: done by the database, not yet committed, and its worker does not know."""
+        """The next claim: committed by the database, and its worker does not know."""
         return self.to_postgres.hold(CLAIM, side="answered")
 
     def hold_store(self) -> Hold:
@@ -260,11 +260,11 @@ class Fleet(PlainFleet):
 
     def hold_storing(self) -> Hold:
         """The next result, in the middle of its transaction: its job is locked."""
-        return self.to_postgres.hold(STORE, side="asked")
+        return self.to_postgres.hold(SAMPLES, side="asked")
 
     def hold_stored(self) -> Hold:
         """The next result: committed by the database, and its worker does not know."""
-        return self.to_postgres.hold(STORE, b"COMMIT", side="answered")
+        return self.to_postgres.hold(SAMPLES, b"COMMIT", side="answered")
 
     def wait_measuring(self, host: Host | None = None) -> None:
         """Until a measured process of a host runs legs."""

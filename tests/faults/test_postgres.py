@@ -36,6 +36,7 @@ def test_postgres_restarted_in_mid_transaction_leaves_nothing_half(fleet: Fleet,
     hold.wait()
     ENDINGS[ending](fleet.postgres)
     fleet.postgres.start()
+    fleet.db.close()  # the test's own connection died as well, so quickly that nobody asks it
     hold.release()
 
     jobs = closing.check(fleet)
