@@ -5,8 +5,8 @@
 
 Fills a database (`benchmarks/many.py` says with what) and runs each command as a user does: a fresh process, its wall
 time from start to end, its CPU time, its peak resident memory. The first run of each command is told apart: it reads
-what no earlier one has read. `--folder` keeps the databases there and uses them again. A million results take about
-15 GB on each database and some ten minutes to fill: `--results 1000000`.
+what no earlier one has read. Then it asks `quantfleet serve` for its pages. `--folder` keeps the databases there and
+uses them again. A million results take about 15 GB on each database and some ten minutes to fill: `--results 1000000`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,11 @@ SERVER = {
     "maintenance_work_mem": "512MB",
 }
 """Settings of the Postgres that is filled; those of queries are Postgres' own."""
+
+_QUANTFLEET = (sys.executable, "-c", "from scheduler.cli.main import run; run()")
+
+PAGES = ("/", "/compare", "/report", "/report?page=2")
+"""Of the live view, which is a process that goes on."""
 
 RAW = ("sample",)
 """Tables of raw samples, which `quantfleet prune` empties."""
@@ -95,6 +101,7 @@ def _measure(name: str, address: str, shape: many.Shape, given: argparse.Namespa
     print(f"\n{name}")
     _print_sizes(address, shape)
     _print_commands(address, shape, given.repeats)
+    _print_pages(address, given.repeats)
     if given.plans:
         _print_plans(address)
     if given.prune:
@@ -131,14 +138,34 @@ def _print_commands(address: str, shape: many.Shape, repeats: int) -> None:
             print(f"{name:32}{first.wall_s:7.2f} s{wall:7.2f} s{cpu:7.2f} s{peak:>10}{failed}", flush=True)
 
 
+def _print_pages(address: str, repeats: int) -> None:
+    """What a browser waits for the pages of `quantfleet serve`, scripts apart."""
+    environment = {**os.environ, "QUANTFLEET_DATABASE": address}
+    with subprocess.Popen([*_QUANTFLEET, "serve", "--port", "0"], env=environment, stdout=subprocess.PIPE) as served:
+        try:
+            assert served.stdout is not None
+            root = served.stdout.readline().decode().strip()
+            for page in PAGES:
+                first, *more = (_visit(f"{root}{page.removeprefix('/')}") for _ in range(1 + repeats))
+                print(f"{'serve, ' + page:32}{first:7.2f} s{statistics.median(more or [first]):7.2f} s", flush=True)
+        finally:
+            served.terminate()
+
+
+def _visit(address: str) -> float:
+    began = time.monotonic()
+    with urllib.request.urlopen(address) as answer:  # noqa: S310
+        answer.read()
+    return time.monotonic() - began
+
+
 def _run(address: str, words: Sequence[str]) -> Run:
     """A command in a fresh process, its output to nobody."""
     environment = {**os.environ, "QUANTFLEET_DATABASE": address, "COLUMNS": "100"}
     began = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-c", "from scheduler.cli.main import run; run()", *words],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [*_QUANTFLEET, *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     assert process.stderr is not None
     said = process.stderr.read()
     _, status, used = os.wait4(process.pid, 0)
@@ -204,8 +231,7 @@ def _print_prune(address: str) -> None:
     began = time.monotonic()
     words = ("prune", "--study", many.study_name(0), "--yes", "--json")
     environment = {**os.environ, "QUANTFLEET_DATABASE": address}
-    line = [sys.executable, "-c", "from scheduler.cli.main import run; run()", *words]
-    said = subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([*_QUANTFLEET, *words], env=environment, capture_output=True, text=True, check=True).stdout
     print(f"quantfleet {' '.join(words)}: {time.monotonic() - began:.1f} s: {' '.join(said.split())}")
 
 

@@ -168,8 +168,12 @@ def part(
     *,
     include_disturbed: bool = False,
     paging: Paging | None = None,
+    intervals: Sequence[int] = SHOWN,
 ) -> Part:
-    """The same, or one page of it: nothing is combined or compared for the others. QueryError for a page too far."""
+    """The same, or one page of it: nothing is combined or compared for the others. QueryError for a page too far.
+
+    `intervals`: the percentiles among `SHOWN` whose intervals are needed; those of a fleet's cases take a while.
+    """
     views = list(results)
     accuracies = paired.Accuracies([view for view in views if view.kind == "accuracy"], predictions)
     cases = _groups([view for view in views if view.kind in records.PAIRED], _case)
@@ -182,9 +186,10 @@ def part(
     on_page = {case_of(group[0]) for group in shown.kept}
     # an operation's gain like for like may stand on another page
     needed = [case for case in cases if case[0].kind == "tensor" or case_of(case[0]) in on_page]
-    rows = _with_like_for_like([row for case in needed for row in _case_rows(case, accuracies, include_disturbed)])
+    look = _Look(accuracies=accuracies, intervals=intervals)
+    rows = _with_like_for_like([row for case in needed for row in _case_rows(case, look, include_disturbed)])
     rows = [row for row in rows if row.kind != "tensor" or case_of(row) in on_page]
-    rows += [_accuracy_row(group, accuracies) for group in alone if case_of(group[0]) in on_page]
+    rows += [_accuracy_row(group, look) for group in alone if case_of(group[0]) in on_page]
     return Part(rows=sorted(rows, key=order), pages=shown.pages, left=shown.left)
 
 
@@ -207,6 +212,14 @@ def _cut(items: Sequence[T], case: Callable[[T], Case], paging: Paging | None) -
         return pages.Cut(kept=list(items), pages=1, left=0)
     ordered = sorted(items, key=lambda item: case_order(case(item)))
     return pages.cut(ordered, lambda item: paging.group(case(item)), paging.page)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Look:
+    """What rows are made with."""
+
+    accuracies: paired.Accuracies
+    intervals: Sequence[int]
 
 
 def of_ours(rows: Iterable[Comparison]) -> list[Comparison]:
@@ -241,24 +254,22 @@ def _is_disturbed(view: ResultView) -> bool:
     return view.kind in records.PAIRED and view.state == "done" and "disturbed" in view.flags
 
 
-def _case_rows(views: Sequence[ResultView], accuracies: paired.Accuracies, include_disturbed: bool) -> list[Comparison]:
+def _case_rows(views: Sequence[ResultView], look: _Look, include_disturbed: bool) -> list[Comparison]:
     """Usually one row; one for each content where a name stands for several models or inputs."""
     done = [view for view in views if view.state == "done"]
     counted = [view for view in done if include_disturbed or not _is_disturbed(view)]
     if not counted:
-        return [_left_out(done, accuracies) if done else _no_number(views, accuracies)]
+        return [_left_out(done, look) if done else _no_number(views, look)]
     groups = _groups(counted, lambda v: (v.model_digest, v.input_digest))
     extra = [*_left_out_note(len(done) - len(counted)), *_failed_note(views)]
     marks = ["left out"] if len(done) > len(counted) else []
     if len(groups) > 1:
         marks.append("digest")
         extra.append(_digest_note(groups))
-    return [_done_row(group, accuracies, marks, extra) for group in groups]
+    return [_done_row(group, look, marks, extra) for group in groups]
 
 
-def _done_row(
-    views: Sequence[ResultView], accuracies: paired.Accuracies, marks: Sequence[str], extra: Sequence[str]
-) -> Comparison:
+def _done_row(views: Sequence[ResultView], look: _Look, marks: Sequence[str], extra: Sequence[str]) -> Comparison:
     newest = views[0]
     gain = _gain(views)
     withheld = _withheld(newest)
@@ -271,7 +282,7 @@ def _done_row(
     notes = [*extra, *_replica_note(views), *(note for view in views for note in view.notes)]
     return _row(
         views,
-        accuracies,
+        look,
         state="done",
         gain=None if gain is None else gain.value,
         gain_low=None if gain is None else gain.low,
@@ -285,11 +296,11 @@ def _done_row(
         same_operation=newest.document.get("same_operation"),
         **_efficiency(newest),
         **_medians(views),
-        **percentiles.ends(views, SHOWN),
+        **percentiles.ends(views, look.intervals),
     )
 
 
-def _row(views: Sequence[ResultView], accuracies: paired.Accuracies, **more: Any) -> Comparison:
+def _row(views: Sequence[ResultView], look: _Look, **more: Any) -> Comparison:
     """What every row has: its case, its accuracy, and sizes where they were measured; `more`: what this one has
     besides."""
     newest = views[0]
@@ -312,7 +323,7 @@ def _row(views: Sequence[ResultView], accuracies: paired.Accuracies, **more: Any
         "length": newest.length,
         "job_ids": tuple(view.job_id for view in views),
         "state": newest.state,
-        "accuracy": accuracies.find(where, newest.model_digest, newest.strategy, newest.baseline),
+        "accuracy": look.accuracies.find(where, newest.model_digest, newest.strategy, newest.baseline),
         "kind": newest.kind,
         "instances": newest.instances,
         "artifact_bytes": newest.artifact_bytes,
@@ -324,22 +335,22 @@ def _row(views: Sequence[ResultView], accuracies: paired.Accuracies, **more: Any
     return _made(**{**common, **more})
 
 
-def _left_out(views: Sequence[ResultView], accuracies: paired.Accuracies) -> Comparison:
+def _left_out(views: Sequence[ResultView], look: _Look) -> Comparison:
     """A case whose every result was disturbed: no number, and the way to see one."""
     reason = f"{len(views)} disturbed result{'s' * (len(views) > 1)} only; --include-disturbed shows it"
-    bare = replace(_row(views, accuracies), artifact_bytes=None, baseline_artifact_bytes=None, size_ratio=None)
+    bare = replace(_row(views, look), artifact_bytes=None, baseline_artifact_bytes=None, size_ratio=None)
     bare = replace(bare, resident_peak_bytes=None, baseline_resident_peak_bytes=None)
     return replace(bare, state="left out", reason=reason, marks=("disturbed", "left out"))
 
 
-def _no_number(views: Sequence[ResultView], accuracies: paired.Accuracies) -> Comparison:
-    return replace(_row(views, accuracies), reason=views[0].message or "no reason was stored")
+def _no_number(views: Sequence[ResultView], look: _Look) -> Comparison:
+    return replace(_row(views, look), reason=views[0].message or "no reason was stored")
 
 
-def _accuracy_row(views: Sequence[ResultView], accuracies: paired.Accuracies) -> Comparison:
+def _accuracy_row(views: Sequence[ResultView], look: _Look) -> Comparison:
     """A strategy that has an accuracy (or the reason why not) and no latency on this platform."""
     done = [view for view in views if view.state == "done"]
-    row = _row(done or views, accuracies)
+    row = _row(done or views, look)
     row = replace(row, kind="accuracy", threads=None, input=None, batch=None, length=None)
     return row if done else replace(row, reason=views[0].message or "no reason was stored")
 

@@ -103,6 +103,8 @@ def results(views: Iterable[ResultView], known: Known) -> list[ResultView]:
 
 def comparisons(rows: Sequence[Comparison], views: Iterable[ResultView], known: Known) -> list[Comparison]:
     """The same for compared rows, whose latencies may be medians over several jobs: the newest job's work counts."""
+    if not known:
+        return list(rows)
     by_id, floors = {view.job_id: view for view in views}, _once()
     return [_compared(row, by_id[row.job_ids[0]], known, floors) for row in rows]
 

@@ -42,15 +42,20 @@ def compared(
     include_disturbed: bool = False,
     chosen: Filter = EVERYTHING,
     paging: compare.Paging | None = None,
+    intervals: Sequence[int] = compare.SHOWN,
+    floors: bool = True,
 ) -> Compared:
     """The comparison of a study's results (its name or id), or of all.
 
-    `chosen` picks rows, QueryError where there are some and it fits none; `paging`: one page of them.
+    `chosen` picks rows, QueryError where there are some and it fits none; `paging`: one page of them; `intervals` as
+    `compare.part` has them; `floors`: whether those of `scheduler.limits` are needed.
 
     All of a large database are read a platform at a time, for results of two are never combined: memory is bounded by
     the largest platform.
     """
-    ceilings, rows, disturbed = queries.ceilings(db), [], 0
+    ceilings: limits.Known = queries.ceilings(db) if floors else {}
+    rows: list[Comparison] = []
+    disturbed = 0
     with _uncollected():
         if study is not None or not queries.more_than(db, scope.LARGE):
             found = views(db, study=study, kinds=kinds)
@@ -58,7 +63,8 @@ def compared(
             return Compared(rows=some.rows, disturbed=_left_out(found, include_disturbed), left=some.left)
         for platform in queries.platform_keys(db):
             found = views(db, study=study, kinds=kinds, platform=platform)
-            rows += comparisons(db, found, include_disturbed=include_disturbed, ceilings=ceilings)
+            some = part(db, found, include_disturbed=include_disturbed, ceilings=ceilings, intervals=intervals)
+            rows += some.rows
             disturbed += _left_out(found, include_disturbed)
     some = _chosen(sorted(rows, key=compare.order), chosen, paging)
     return Compared(rows=some.rows, disturbed=disturbed, left=some.left)
@@ -102,11 +108,12 @@ def part(
     ceilings: limits.Known | None = None,
     chosen: Filter = EVERYTHING,
     paging: compare.Paging | None = None,
+    intervals: Sequence[int] = compare.SHOWN,
 ) -> compare.Part:
     """The same of those rows that are chosen, or a page of them: where all are, nothing is computed for the others."""
     lookup = Answers(db, [view.job_id for view in views if view.kind == "accuracy" and view.state == "done"])
     early = paging if chosen == EVERYTHING else None  # a filter may ask for what only rows know
-    some = compare.part(views, lookup, include_disturbed=include_disturbed, paging=early)
+    some = compare.part(views, lookup, include_disturbed=include_disturbed, paging=early, intervals=intervals)
     limited = limits.comparisons(some.rows, views, queries.ceilings(db) if ceilings is None else ceilings)
     rows = prices.priced(limited, prices.prices(queries.hosts(db)))
     return replace(some, rows=rows) if chosen == EVERYTHING else _chosen(rows, chosen, paging)

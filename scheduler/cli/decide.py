@@ -143,7 +143,9 @@ def best(
     wanted = None if load is None else quantities.rate("--load", load)
     _check(goal, wanted, extrapolate, free_layout)
     asked = Filter(model=model, strategy=strategy, hardware=hardware, threads=threads)
-    found = _read(database, study, asked, length, price or [], include_disturbed=include_disturbed)
+    # of percentiles the intervals of those that are limited count; JSON shows all
+    intervals = [q for q in comparing.SHOWN if as_json or given[f"latency_p{q}"] is not None]
+    found = _read(database, study, asked, length, price or [], include_disturbed=include_disturbed, intervals=intervals)
     if wanted is not None:
         _rent(found, wanted, limits, extrapolate=extrapolate, as_json=as_json)
     else:
@@ -184,7 +186,15 @@ def show_pareto(
 
     objectives = _objectives(over)
     asked = Filter(model=model, strategy=strategy, hardware=hardware, threads=threads)
-    found = _read(database, study, asked, length, price or [], include_disturbed=include_disturbed)
+    found = _read(
+        database,
+        study,
+        asked,
+        length,
+        price or [],
+        include_disturbed=include_disturbed,
+        intervals=comparing.SHOWN if as_json else (),
+    )
     fronts = pareto.fronts(found.plot.points, objectives)
     if as_json:
         from scheduler.cli import decide_export
@@ -256,11 +266,14 @@ def _read(
     price: list[str],
     *,
     include_disturbed: bool,
+    intervals: Sequence[int],
 ) -> Found:
     given = quantities.prices("--price", price)
     with Database.open(settings.load(database=database).database, readonly=True) as db:
         scoped = paging.scoped(db, study)
-        every = stored.compared(db, study=scoped, kinds=KINDS, include_disturbed=include_disturbed)
+        every = stored.compared(
+            db, study=scoped, kinds=KINDS, include_disturbed=include_disturbed, intervals=intervals, floors=False
+        )
         ours = comparing.of_ours(every.rows)
         rows = _of_length([row for row in wanted.select(ours) if row.kind in points.KINDS], length)
         hosts = queries.hosts(db)

@@ -15,12 +15,16 @@ from storage.database import Database
 def comparisons(
     db: Database, study: str | None, kinds: Sequence[str], *, include_disturbed: bool = False
 ) -> list[Comparison]:
-    """The comparison of our results of these kinds, of one study (name or id) or of all.
+    """The comparison of our results of these kinds, of one study (name or id) or of all, without intervals of
+    latencies and without floors.
 
     QueryError for an unknown study.
     """
     scoped = paging.scoped(db, study)
-    return compare.of_ours(stored.compared(db, study=scoped, kinds=kinds, include_disturbed=include_disturbed).rows)
+    found = stored.compared(
+        db, study=scoped, kinds=kinds, include_disturbed=include_disturbed, intervals=(), floors=False
+    )
+    return compare.of_ours(found.rows)
 
 
 def check(rows: Iterable[Comparison]) -> None:

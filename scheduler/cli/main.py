@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import importlib.metadata
@@ -19,6 +20,9 @@ from storage import errors
 
 USER_MENDS, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes: what the person can mend; what failed while running; Ctrl-C."""
+
+PATIENT = (50_000, 10, 10)
+"""Of the garbage collector: records have no cycles, and it would look at all of them again and again."""
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("scheduler.cli.run:run", "Study", "Run a study on this machine and print the comparison."),
@@ -76,7 +80,8 @@ class LazyGroup(typer.core.TyperGroup):
         """The command that is asked for, its module imported now; the nearest name for an unknown one."""
         name = args[0]
         if name in COMMANDS:
-            return name, _load(name, COMMANDS[name][0]), args[1:]
+            target, panel, _ = COMMANDS[name]
+            return name, _load(name, target, patient=panel == "Results"), args[1:]
         if name.startswith("-"):
             return super().resolve_command(ctx, args)
         raise UsageError(f"there is no command {name!r}{errors.nearest(name, COMMANDS)}", ctx)
@@ -122,6 +127,7 @@ def run() -> None:
     """Entry of the `quantfleet` command: runs it and turns errors into a message and an exit code."""
     debug = "--debug" in sys.argv or os.environ.pop("QUANTFLEET_DEBUG", "") == "1"
     gc.disable()  # imports make many objects and no garbage to look for
+    atexit.register(gc.freeze)  # Python looks through everything once more as it ends
     try:
         command = typer.main.get_command(app)
         code = command.main(standalone_mode=False)
@@ -159,10 +165,13 @@ def _say(text: str, debug: bool) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def _load(name: str, target: str) -> click.Command:
+def _load(name: str, target: str, *, patient: bool) -> click.Command:
+    """The command, its module imported; `patient`: it reads thousands of rows, which are no garbage to look for."""
     module, _, attribute = target.partition(":")
     found = getattr(importlib.import_module(module), attribute)
     gc.freeze()  # what was imported stays
+    if patient:
+        gc.set_threshold(*PATIENT)
     gc.enable()
     if isinstance(found, typer.Typer):
         group = typer.main.get_command(found)

@@ -27,7 +27,7 @@ KINDS = ("latency", "throughput", "server", "tensor", "accuracy")
 LINES = 600
 """Comparisons after which a page takes no further input: one of more would be slow to make and to open."""
 
-MOST_SPREADS = 300
+MOST_SPREADS = 200
 """Jobs of a page whose raw samples are read."""
 
 AT_ONCE = 50

@@ -118,6 +118,14 @@ def test_a_percentile_counts_by_the_upper_end_of_its_interval(fleet: str) -> Non
     assert check["samples_times"] == pytest.approx(4.8, abs=0.1)
 
 
+def test_json_has_the_intervals_of_all_percentiles(fleet: str) -> None:
+    for words in (("best",), ("pareto",)):
+        document = json.loads(call(*words, "--database", fleet, "--json").stdout)
+        text = json.dumps(document)
+        for q in (50, 90, 95):
+            assert f'"latency_p{q}_high_s": 0.0' in text
+
+
 def test_a_load_is_not_answered_from_latencies_unless_that_is_asked_for(fleet: str) -> None:
     asked = ("best", "--database", fleet, "--load", "500/s", "--max-latency-p95", "20ms")
     held_back = call(*asked)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,14 @@ def test_the_interval_of_one_job_is_the_one_that_it_stored() -> None:
     (row,) = compare.compare([measured((0.0115, 0.0111, 0.0122))], lambda job_id: None)
     assert (row.latency_p95_low_s, row.latency_p95_high_s) == (0.0111, 0.0122)
     assert (row.latency_p50_low_s, row.latency_p90_high_s) == (None, None)
+
+
+def test_what_nobody_needs_is_not_computed_and_changes_nothing_else() -> None:
+    view = measured((0.0115, 0.0111, 0.0122))
+    part = compare.part([view], lambda job_id: None, intervals=())
+    (bare,), (whole,) = part.rows, compare.compare([view], lambda job_id: None)
+    assert (bare.latency_p95_low_s, bare.latency_p95_high_s) == (None, None)
+    assert dataclasses.replace(whole, latency_p95_low_s=None, latency_p95_high_s=None) == bare
 
 
 def test_jobs_that_agree_narrow_the_interval_and_jobs_that_do_not_widen_it() -> None:
