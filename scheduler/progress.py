@@ -13,6 +13,9 @@ from storage import queries, records
 from storage.database import Database
 from storage.queries import HostView, JobGroup, JobView, StudyView
 
+RECENT = 20
+"""Studies that are told of where none is named, besides those with jobs to do: to count a year's takes seconds."""
+
 MAX_SECONDS = 60.0
 """Budget of a job when its study does not say: the default of a study file."""
 

@@ -81,10 +81,10 @@ def ids_starting(db: Database, prefix: str, *, limit: int = 3) -> list[str]:
         return list(connection.execute(query).scalars())
 
 
-def groups(db: Database, *, study: str | None = None) -> list[JobGroup]:
+def groups(db: Database, *, study: str | None = None, states: Filter = None) -> list[JobGroup]:
     """All jobs, or those of a study (its name or id), counted by where they belong, what they are and their state."""
     names = [field.name for field in dataclasses.fields(JobGroup) if field.name != "count"]
-    return [JobGroup(**row) for row in _counted(db, names, in_study(study))]
+    return [JobGroup(**row) for row in _counted(db, names, (*in_study(study), *_in_states(states)))]
 
 
 def failures(db: Database, *, study: str | None = None) -> list[FailureGroup]:
@@ -178,20 +178,36 @@ def has_ended(db: Database, study_id: str) -> bool:
         return connection.execute(query.limit(1)).first() is not None
 
 
-def studies(db: Database, *, counted: bool = True) -> list[StudyView]:
-    """Every study, the newest first, with the states of its jobs; `counted` False: without, which reads no job."""
+def studies(db: Database, *, counted: bool = True, newest: int | None = None) -> list[StudyView]:
+    """Every study, the newest first, with the states of its jobs.
+
+    `counted` False: without, which reads no job. `newest`: only so many, and those that still have jobs to do.
+    """
     link = tables.study_job
+    query = sa.select(*_columns(study, StudyView)).order_by(study.c.submitted_at.desc(), study.c.id)
     counts = (
         sa.select(link.c.study_id, job.c.state, sa.func.count().label("count"))
         .join(job, job.c.id == link.c.job_id)
         .group_by(link.c.study_id, job.c.state)
     )
-    states: dict[str, dict[str, int]] = {}
     with db.read() as connection:
+        if newest is not None:
+            ids = _newest(connection, newest)
+            query, counts = query.where(study.c.id.in_(ids)), counts.where(link.c.study_id.in_(ids))
+        states: dict[str, dict[str, int]] = {}
         for row in connection.execute(counts).mappings() if counted else ():
             states.setdefault(row["study_id"], {})[row["state"]] = row["count"]
-        query = sa.select(*_columns(study, StudyView)).order_by(study.c.submitted_at.desc(), study.c.id)
         return [StudyView(states=states.get(row["id"], {}), **row) for row in connection.execute(query).mappings()]
+
+
+def _newest(connection: sa.Connection, count: int) -> list[str]:
+    """Ids of the newest studies, and of those that have jobs which wait or run."""
+    link = tables.study_job
+    latest = sa.select(study.c.id).order_by(study.c.submitted_at.desc(), study.c.id).limit(count)
+    at_work = (
+        sa.select(link.c.study_id).join(job, job.c.id == link.c.job_id).where(*_in_states(records.OPEN)).distinct()
+    )
+    return sorted({*connection.execute(latest).scalars(), *connection.execute(at_work.distinct()).scalars()})
 
 
 def hosts(db: Database, *, imported: bool = True) -> list[HostView]:

@@ -52,7 +52,7 @@ def hosts(
         if forget is not None:
             _forget(db, forget)
             return
-        found = rows(queries.hosts(db), queries.jobs(db, states="running"), queries.groups(db))
+        found = rows(queries.hosts(db), queries.jobs(db, states="running"), queries.groups(db, states="queued"))
     if as_json:
         print_json(hosts=[document(row) for row in found])
         return

@@ -75,13 +75,15 @@ def watch(
 def status(
     study: StoredStudyArgument = None,
     database: DatabaseOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also older studies that are at their end.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how far every study is, the newest first; of one study also hosts, running jobs and failures.
+    """Show how far the newest studies are, and all at work; of one study also hosts, running jobs and failures.
 
     \b
     Examples:
       quantfleet status
+      quantfleet status --all
       quantfleet status demo
       quantfleet status demo --json | jq '.places[] | select(.waits_for)'
     """
@@ -89,7 +91,7 @@ def status(
     console = Console(highlight=False)
     with Database.open(config.database, readonly=True) as db:
         if study is None:
-            _of_all(db, console, as_json)
+            _of_all(db, console, everything=everything, as_json=as_json)
         else:
             _of_study(db, *stored_study(db, study), console, as_json)
 
@@ -173,8 +175,9 @@ def _tell_json(shown: display.Display, news: display.News, first: bool) -> None:
         print_json_line(job=job_document(job))
 
 
-def _of_all(db: Database, console: Console, as_json: bool) -> None:
-    views, hosts = queries.studies(db), queries.hosts(db)
+def _of_all(db: Database, console: Console, *, everything: bool, as_json: bool) -> None:
+    newest = None if everything or as_json else progress.RECENT
+    views, hosts = queries.studies(db, newest=newest), queries.hosts(db)
     running = queries.jobs(db, states="running")
     if as_json:
         print_json(
@@ -190,6 +193,8 @@ def _of_all(db: Database, console: Console, as_json: bool) -> None:
         text.append(f"{view.finished} of {view.jobs} jobs at their end: {state_counts(view.states)}", "not bold")
         text.append(f"  ({progress.lasting(max(0.0, now - view.submitted_at))} ago, id {view.id[:8]})", "not bold dim")
         console.print(text)
+    if older := len(queries.study_names(db)) - len(views):
+        console.print(f"{older} older {'study is at its' if older == 1 else 'studies are at their'} end: --all")
     console.print(_hosts_line(hosts, {job.host for job in running}))
 
 

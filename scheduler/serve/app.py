@@ -46,7 +46,8 @@ class Live:
     def overview(self, request: Request) -> Response:
         """Studies with their progress, hosts in a few counts."""
         with self._open() as db:
-            return self._page("overview.html", request, found=views.overview(db))
+            everything = request.query_params.get("all") == "1"
+            return self._page("overview.html", request, found=views.overview(db, everything=everything))
 
     def hosts(self, request: Request) -> Response:
         """Hosts with what they are and do."""

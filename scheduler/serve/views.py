@@ -20,9 +20,10 @@ MOST_RUNNING = 50
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
-    """Every study, and the fleet in a few counts."""
+    """Studies, and the fleet in a few counts."""
 
     studies: Sequence[StudyView]
+    older: int  # studies that are not among them
     hosts: Sequence[roster.Row]
     now: float  # the database's clock
 
@@ -39,14 +40,17 @@ class StudyPage:
     failures: Sequence[FailureGroup]
 
 
-def overview(db: Database) -> Overview:
-    """What the first page shows."""
-    return Overview(studies=queries.studies(db), hosts=hosts(db), now=queries.clock(db))
+def overview(db: Database, *, everything: bool = False) -> Overview:
+    """What the first page shows: the newest studies and those at work, unless it is to show all."""
+    found = queries.studies(db, newest=None if everything else progress.RECENT)
+    older = len(queries.study_names(db)) - len(found)
+    return Overview(studies=found, older=older, hosts=hosts(db), now=queries.clock(db))
 
 
 def hosts(db: Database) -> tuple[roster.Row, ...]:
     """Every host with what it does."""
-    return roster.rows(queries.hosts(db), queries.jobs(db, states="running"), queries.groups(db))
+    waiting = queries.groups(db, states="queued")
+    return roster.rows(queries.hosts(db), queries.jobs(db, states="running"), waiting)
 
 
 def study(db: Database, given: str) -> StudyPage:

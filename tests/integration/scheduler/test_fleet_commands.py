@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from scheduler import progress
 from storage import database, errors, hosts, lifecycle, queries, records
 from storage.catalogue import registry
 from tests import builders, services
@@ -40,8 +41,8 @@ def busy(fleet: Bench) -> Bench:
     fleet.work(second, "a", failure=BROKEN)
     claim = lifecycle.claim(fleet.db, third.id, host="a", platform_key=here, lease=60)
     assert claim is not None
-    progress = {"phase": "measuring", "gain": 2.0, "gain_low": 1.9, "gain_high": 2.1, "pairs": 3, "rounds": 12}
-    lifecycle.renew(fleet.db, claim, lease=60, progress=progress)
+    so_far = {"phase": "measuring", "gain": 2.0, "gain_low": 1.9, "gain_high": 2.1, "pairs": 3, "rounds": 12}
+    lifecycle.renew(fleet.db, claim, lease=60, progress=so_far)
     _unseen(fleet, "b", 200)
     return fleet
 
@@ -57,6 +58,21 @@ def test_status_of_all_lists_studies_newest_first_and_the_hosts(busy: Bench) -> 
     assert lines[-1] == "2 hosts: 1 measuring, 0 idle, 1 away"
     assert [study["name"] for study in document["studies"]] == ["second", "demo"]
     assert document["studies"][1]["states"] == {"done": 1, "failed": 1, "queued": 9, "running": 1}
+
+
+def test_status_leaves_out_old_studies_that_are_at_their_end(busy: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "RECENT", 0)
+    jobs = [builders.planned(platform_key=builders.platform().key, replica=77)]
+    (job_id,) = lifecycle.submit(busy.db, study=lifecycle.StudyText(name="old", text="name: old"), jobs=jobs).new
+    assert "old  0 of 1 jobs" in busy.good("status").out
+    lifecycle.cancel(busy.db, [job_id])
+
+    recent = busy.good("status").out
+
+    assert ("old  " in recent, "demo  2 of 12 jobs" in recent) == (False, True)
+    assert "1 older study is at its end: --all" in recent
+    assert "old  1 of 1 jobs" in busy.good("status", "--all").out
+    assert {one["name"] for one in busy.good("status", "--json").document["studies"]} == {"demo", "old"}
 
 
 def test_status_of_a_study_tells_places_running_jobs_failures_and_what_waits_for_whom(busy: Bench) -> None:

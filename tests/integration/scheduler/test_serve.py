@@ -19,6 +19,7 @@ pytest.importorskip("plotly", reason="plotly is not installed")
 
 from starlette.testclient import TestClient
 
+from scheduler import progress
 from scheduler.cli import serve
 from scheduler.report import reading
 from scheduler.serve import app
@@ -63,6 +64,14 @@ def test_the_first_page_shows_studies_with_their_progress(visitor: TestClient) -
     assert '<meta http-equiv="refresh" content="5">' in found.text
     assert "<script>alert" not in found.text
     assert "refresh" not in visitor.get("/?refresh=0").text.replace("refresh=0", "")
+
+
+def test_old_studies_stand_behind_a_link(visitor: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "RECENT", 0)
+    text = visitor.get("/").text
+    assert ("/compare?study=" in text, '<a href="/?all=1">1 older study</a>' in text) == (True, True)
+    assert "demo" not in text  # it has come to its end; the others have jobs to do
+    assert "demo" in visitor.get("/?all=1").text
 
 
 def test_hosts_say_what_they_are_and_do(visitor: TestClient) -> None:
