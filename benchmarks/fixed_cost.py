@@ -23,7 +23,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks import common
-from storage import digests, hosts, keys, lifecycle, queries, records, settings
+from storage import digests, hosts, keys, lifecycle, queries, records, settings, strategies
 from storage.database import Database
 from worker import delivery, environment, hardware, nursery, station, supervisor
 
@@ -186,7 +186,7 @@ def _cost(document: Mapping[str, Any], trace: Trace, wall: float, warmed: float)
     phases |= {"opening": phases["load"] - loads - firsts, "load": loads, "first call": firsts}
     starts = {name.split()[1]: seconds for name, seconds in trace.seconds.items() if name.startswith("nursery ")}
     for family, seconds in starts.items():  # each was started by its first child
-        phases["prepare" if family == nursery.PREPARER else "start"] -= seconds
+        phases["prepare" if family == strategies.PREPARER else "start"] -= seconds
     phases["nursery"] = sum(starts.values())
     return Cost(phases=phases, wall=wall, warmed=warmed, processes=processes, rounds=document["rounds"])
 

@@ -46,9 +46,6 @@ WHOLE_S = 60.0
 RESTARTS = 3
 """Times that a worker which died is started again without a finished job in between."""
 
-PREPARING = "torch"
-"""The runtime whose nursery prepares models and inputs for all, and that of single tensor operations."""
-
 STOP_S = 15.0
 """Time that a stopping worker gets to give its job back."""
 
@@ -345,7 +342,7 @@ def _runtimes(jobs: Sequence[queries.JobView]) -> list[str]:
     """Runtimes whose libraries jobs that wait will need, first the one with which everything is prepared."""
     waiting = [job for job in jobs if job.state not in records.TERMINAL and job.kind != "tensor"]
     sides = dict.fromkeys(side for job in waiting for side in (job.baseline, job.strategy) if side)
-    return list(dict.fromkeys([PREPARING, *(strategies.parse(side).runtime for side in sides)]))
+    return list(dict.fromkeys([strategies.PREPARER, *(strategies.parse(side).runtime for side in sides)]))
 
 
 def _spawn(config: settings.Settings, sink: IO[bytes], ahead: Sequence[str], news: int) -> subprocess.Popen[bytes]:

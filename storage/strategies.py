@@ -17,6 +17,9 @@ from storage.options import Option
 EVALUATION = "evaluation"
 """The value of an option `data` that stands for the rows that accuracy is taken on."""
 
+PREPARER = "torch"
+"""The runtime in whose processes models and inputs are prepared for all: only torch's have transformers at hand."""
+
 MAX_STEPS = 8
 """Most transforms in a row."""
 

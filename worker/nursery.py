@@ -30,9 +30,6 @@ _NEEDED = ("PATH", "HOME", "LANG", "LC_", "LD_", "TMPDIR", "PYTHON", "OMP_", "KM
 _READY_S = 300.0
 _LOOK_S = 0.01  # at a process that only its parent may wait for
 
-PREPARER = "torch"
-"""The nursery in which everything is prepared: only torch's has transformers at hand."""
-
 
 def _nothing() -> None:
     pass

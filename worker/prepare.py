@@ -9,7 +9,7 @@ from typing import Any
 
 from storage import keys, records, strategies
 from worker import sharing, station
-from worker.nursery import PREPARER, Tick
+from worker.nursery import Tick
 from worker.phases import Phases
 
 Tell = Callable[[Mapping[str, Any]], None]
@@ -92,7 +92,7 @@ def _made(
         "cache": str(place.settings.cache),
         "given": dict(given),
     }
-    with place.child(PREPARER, tick) as child:
+    with place.child(strategies.PREPARER, tick) as child:
         made = child.ask("prepare", request, tick=tick, tell=lambda message: tell(message["progress"]))
     return records.from_document(records.Artifact, made["artifact"])
 
@@ -158,7 +158,7 @@ def _tokens(
     known = place.tokens.get(asked)
     if known is not None and place.inputs.touch(known[0].parent.name):  # another worker may have evicted it since
         return known
-    with place.child(PREPARER, tick) as child:
+    with place.child(strategies.PREPARER, tick) as child:
         made = child.ask(op, request, tick=tick)
     found = Path(made["path"]), made["digest"]
     if _pinned(case):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from storage import operations, records
+from storage import operations, records, strategies
 from worker import gains, quiet, rounds, station
-from worker.nursery import PREPARER, Tick
+from worker.nursery import Tick
 from worker.phases import Phases
 
 FAMILY = "torch"
@@ -58,7 +58,7 @@ def _operand(place: station.Station, case: records.Case, tick: Tick) -> dict[str
         "tensor": records.to_document(case.tensor),
         "cache": str(place.settings.cache),
     }
-    with place.child(PREPARER, tick) as child:
+    with place.child(strategies.PREPARER, tick) as child:
         return child.ask("operand", request, tick=tick)
 
 
