@@ -37,7 +37,7 @@ KINDS = (*points.KINDS, "accuracy")
 """Kinds of jobs that a choice is made from."""
 
 TOP, TOP_OF_MANY = 5, 2
-"""Configurations shown for each machine; of more than `decide_tables.MANY` choices."""
+"""Configurations shown for each machine; of more than `decide_tables.MANY` machines."""
 
 CHOICES = 40
 """Workloads on machines whose choice is shown; `--json` has all."""
@@ -231,7 +231,7 @@ def _choose(
     else:
         width = _console().width
         shown = choices[:CHOICES]
-        few = top or (TOP if len(shown) <= decide_tables.MANY else TOP_OF_MANY)
+        few = top or (TOP if len({one.where for one in shown}) <= decide_tables.MANY else TOP_OF_MANY)
         _print(decide_tables.choices(shown, objective, limits, found.machines, width, top=few))
         _print(decide_tables.fleet(fleet, objective, found.machines, width, top=top or TOP))
         _mention(found, nothing=None if choices else _no_measure(found, objective), left=len(choices) - CHOICES)
