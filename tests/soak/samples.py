@@ -84,7 +84,7 @@ def _everyone(fleet: PlainFleet) -> Iterator[tuple[str, str, psutil.Process]]:
         try:
             name = marks.get(process.environ().get(processes.MARK, ""))
             role = "" if name is None else _role(process)
-        except (psutil.Error, IndexError):  # another user's, or gone
+        except (psutil.Error, ValueError):  # another user's, or gone
             continue
         if name is not None and role != SHORT_LIVED:
             yield name, role, process
@@ -94,7 +94,8 @@ def _everyone(fleet: PlainFleet) -> Iterator[tuple[str, str, psutil.Process]]:
 def _role(process: psutil.Process) -> str:
     """A host has one nursery for each runtime family."""
     role = processes.role(process)
-    return f"nursery {process.cmdline()[-2]}" if role == "nursery" else role
+    words = process.cmdline()
+    return f"nursery {words[words.index('worker.child') + 1]}" if role == "nursery" else role
 
 
 def _servers(fleet: PlainFleet) -> Iterator[tuple[str, str, psutil.Process]]:
