@@ -52,12 +52,12 @@ def claim(db: Database, job_id: str, *, host: str, platform_key: str, lease: flo
     any number of callers gets it. A running job whose lease ran out is taken over, but not soon after a time without a
     reconciler."""
     take = {"of_job": job_id, "by_host": host, "by_platform": platform_key, "to_lease": lease}
-    with db.single() as connection:
+    # not `single`: a database that loses us in the middle must take the claim back, for nobody would know of it
+    with db.transaction() as connection:
         row = hot_statements.take(connection, take)
-    if row is None:  # only what is not free may be running on a lease that ran out
-        with db.transaction() as connection:
-            if _expire(connection, sa.and_(job.c.id == job_id, leadership.steady(lease))):
-                row = hot_statements.take(connection, take)
+        # only what is not free may be running on a lease that ran out
+        if row is None and _expire(connection, sa.and_(job.c.id == job_id, leadership.steady(lease))):
+            row = hot_statements.take(connection, take)
     if row is None:
         return None
     return records.Claim(

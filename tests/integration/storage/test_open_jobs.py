@@ -83,7 +83,7 @@ def test_a_heartbeat_changes_no_index() -> None:
         assert not any(name in condition for name in told), index.name
 
 
-def test_a_claim_a_heartbeat_and_a_result_wait_for_postgres_once_each(postgres: str) -> None:
+def test_a_heartbeat_and_a_result_wait_for_postgres_once_and_a_claim_for_its_commit_too(postgres: str) -> None:
     with Database.open(postgres) as db:
         fleet.register(db)
         first, other = fleet.submit(db, fleet.planned(replica=0), fleet.planned(replica=1))
@@ -97,6 +97,7 @@ def test_a_claim_a_heartbeat_and_a_result_wait_for_postgres_once_each(postgres: 
         last = fleet.claim(db, other)
         legs = [builders.leg()]
         with_samples = exchanges(db, lambda: lifecycle.finish(db, last, builders.latency(), legs))
+    assert costs.pop("claim") == 3, "BEGIN, the claim, COMMIT"
     assert set(costs.values()) == {1}, costs
     assert with_samples > 1, "BEGIN and COMMIT around two tables' rows: the trace does count"
 
