@@ -186,8 +186,8 @@ def part(
     on_page = {case_of(group[0]) for group in shown.kept}
     # an operation's gain like for like may stand on another page
     needed = [case for case in cases if case[0].kind == "tensor" or case_of(case[0]) in on_page]
-    look = _Look(accuracies=accuracies, intervals=intervals)
-    rows = _with_like_for_like([row for case in needed for row in _case_rows(case, look, include_disturbed)])
+    look = _Look(accuracies=accuracies, include_disturbed=include_disturbed, intervals=intervals)
+    rows = _with_like_for_like([row for case in needed for row in _case_rows(case, look)])
     rows = [row for row in rows if row.kind != "tensor" or case_of(row) in on_page]
     rows += [_accuracy_row(group, look) for group in alone if case_of(group[0]) in on_page]
     return Part(rows=sorted(rows, key=order), pages=shown.pages, left=shown.left)
@@ -219,6 +219,7 @@ class _Look:
     """What rows are made with."""
 
     accuracies: paired.Accuracies
+    include_disturbed: bool
     intervals: Sequence[int]
 
 
@@ -254,10 +255,10 @@ def _is_disturbed(view: ResultView) -> bool:
     return view.kind in records.PAIRED and view.state == "done" and "disturbed" in view.flags
 
 
-def _case_rows(views: Sequence[ResultView], look: _Look, include_disturbed: bool) -> list[Comparison]:
+def _case_rows(views: Sequence[ResultView], look: _Look) -> list[Comparison]:
     """Usually one row; one for each content where a name stands for several models or inputs."""
     done = [view for view in views if view.state == "done"]
-    counted = [view for view in done if include_disturbed or not _is_disturbed(view)]
+    counted = [view for view in done if look.include_disturbed or not _is_disturbed(view)]
     if not counted:
         return [_left_out(done, look) if done else _no_number(views, look)]
     groups = _groups(counted, lambda v: (v.model_digest, v.input_digest))

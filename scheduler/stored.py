@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from scheduler import compare, limits, prices, scope
@@ -56,34 +54,30 @@ def compared(
     ceilings: limits.Known = queries.ceilings(db) if floors else {}
     rows: list[Comparison] = []
     disturbed = 0
-    with _uncollected():
-        if study is not None or not queries.more_than(db, scope.LARGE):
-            found = views(db, study=study, kinds=kinds)
-            some = part(db, found, include_disturbed=include_disturbed, ceilings=ceilings, chosen=chosen, paging=paging)
-            return Compared(rows=some.rows, disturbed=_left_out(found, include_disturbed), left=some.left)
-        for platform in queries.platform_keys(db):
-            found = views(db, study=study, kinds=kinds, platform=platform)
-            some = part(db, found, include_disturbed=include_disturbed, ceilings=ceilings, intervals=intervals)
-            rows += some.rows
-            disturbed += _left_out(found, include_disturbed)
+    if study is not None or not queries.more_than(db, scope.LARGE):
+        found = views(db, study=study, kinds=kinds)
+        some = part(
+            db,
+            found,
+            include_disturbed=include_disturbed,
+            ceilings=ceilings,
+            chosen=chosen,
+            paging=paging,
+            intervals=intervals,
+        )
+        return Compared(rows=some.rows, disturbed=left_out(found, include_disturbed), left=some.left)
+    for platform in queries.platform_keys(db):
+        found = views(db, study=study, kinds=kinds, platform=platform)
+        some = part(db, found, include_disturbed=include_disturbed, ceilings=ceilings, intervals=intervals)
+        rows += some.rows
+        disturbed += left_out(found, include_disturbed)
     some = _chosen(sorted(rows, key=compare.order), chosen, paging)
     return Compared(rows=some.rows, disturbed=disturbed, left=some.left)
 
 
-def _left_out(found: Sequence[ResultView], include_disturbed: bool) -> int:
+def left_out(found: Sequence[ResultView], include_disturbed: bool) -> int:
+    """Disturbed results that a comparison of these does not count."""
     return 0 if include_disturbed else compare.disturbed_left_out(found)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the garbage collector: records have no cycles, and it would look at all of them again and again."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def comparisons(

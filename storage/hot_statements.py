@@ -4,8 +4,8 @@ Parameters are named `of_…` for what is looked for, `by_…` for who does it a
 of each, and the transaction that it belongs to, is `storage.lifecycle`'s.
 
 A claim and a result each change more than one table. Postgres gets that as one statement, whose parts stand in its
-WITH: one exchange with a database that may be far away. SQLite, which is in this process, knows no such WITH and gets
-the parts one after another.
+WITH: one exchange, instead of one for each part, with a database that may be far away. SQLite, which is in this
+process, knows no such WITH and gets the parts one after another.
 """
 
 from __future__ import annotations

@@ -204,9 +204,7 @@ def _newest(connection: sa.Connection, count: int) -> list[str]:
     """Ids of the newest studies, and of those that have jobs which wait or run."""
     link = tables.study_job
     latest = sa.select(study.c.id).order_by(study.c.submitted_at.desc(), study.c.id).limit(count)
-    at_work = (
-        sa.select(link.c.study_id).join(job, job.c.id == link.c.job_id).where(*_in_states(records.OPEN)).distinct()
-    )
+    at_work = sa.select(link.c.study_id).join(job, job.c.id == link.c.job_id).where(*_in_states(records.OPEN))
     return sorted({*connection.execute(latest).scalars(), *connection.execute(at_work.distinct()).scalars()})
 
 

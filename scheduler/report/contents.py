@@ -118,6 +118,7 @@ class About:
     page: int = 1
     pages: int = 1  # that the results have
     elsewhere: int = 0  # cases on the other pages
+    most_spreads: int = 0  # jobs whose raw samples were to be read
     waiting: int = 0  # jobs that have not come to their end
 
 

@@ -68,7 +68,7 @@ def read(
         paging=_paging(wanted.page),
     )
     rows = part.rows
-    left_out = 0 if wanted.include_disturbed else compare.disturbed_left_out(views)
+    left_out = stored.left_out(views, wanted.include_disturbed)
     platforms, hosts = list(queries.platforms(db).values()), queries.hosts(db)
     kept = histograms.stored(queries.whole(db, _operations(views, rows)))
     return contents.report(
@@ -127,6 +127,7 @@ def _about(db: Database, wanted: Wanted, part: compare.Part, left_out: int) -> A
         page=wanted.page or 1,
         pages=part.pages,
         elsewhere=part.left,
+        most_spreads=wanted.most_spreads,
         waiting=sum(group.count for group in groups if group.state not in records.TERMINAL and group.kind in KINDS),
     )
 

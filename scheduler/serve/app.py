@@ -98,7 +98,7 @@ class Live:
         with self._making, self._open() as db:
             number = request.query_params.get("page", "1")
             found = reading.read(db, views.wanted(db, given, number, most_spreads=most_spreads))
-        more = {"most_spreads": most_spreads, "study": given, "here": request.url.path}
+        more = {"study": given, "here": request.url.path}
         return HTMLResponse(page.html(found, ASSETS, template=template, templates=templates(), **more))
 
     def _page(self, template: str, request: Request, *, status: int = 200, again: bool = True, **more: Any) -> Response:

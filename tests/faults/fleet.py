@@ -251,7 +251,7 @@ class Fleet(PlainFleet):
             self.submit(jobs, seconds=seconds, first=first)
 
     def hold_claim(self) -> Hold:
-        """The next claim: committed by the database, and its worker does not know."""
+        """The next claim: done by the database, not yet committed, and its worker does not know."""
         return self.to_postgres.hold(CLAIM, side="answered")
 
     def hold_store(self) -> Hold:

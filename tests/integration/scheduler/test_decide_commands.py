@@ -7,6 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from scheduler import scope, stored
 from scheduler.cli import decide, decide_tables
 from storage import errors, hosts, lifecycle, records
 from storage.database import Database
@@ -116,6 +117,15 @@ def test_a_percentile_counts_by_the_upper_end_of_its_interval(fleet: str) -> Non
     (check,) = choice["nearest"][0]["checks"]
     assert (check["state"], check["samples"]) == ("not shown", "calls")
     assert check["samples_times"] == pytest.approx(4.8, abs=0.1)
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["at once", "a platform at a time"])
+def test_intervals_that_nobody_needs_are_not_taken(fleet: str, monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
+    monkeypatch.setattr(scope, "LARGE", 0 if large else 1000)
+    with Database.open(fleet, readonly=True) as db:
+        found = stored.compared(db, study=None, kinds="latency", intervals=[95])
+    ends = {(row.latency_p50_high_s is None, row.latency_p95_high_s is None) for row in found.rows}
+    assert ends == {(True, False)}
 
 
 def test_json_has_the_intervals_of_all_percentiles(fleet: str) -> None:
